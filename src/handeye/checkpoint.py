@@ -1,0 +1,127 @@
+"""Trees of arrays and plain values in one safetensors file, written whole or not at all. No pickle."""
+
+import json
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from handeye.errors import Failure
+
+Tree = Any
+"""Dictionaries and lists whose leaves are tensors, NumPy arrays, numbers, strings, booleans or None."""
+
+_ARRAY = "__array__"
+_KEY = "handeye"
+
+
+class CheckpointError(Failure):
+    """A file that cannot be read or written as a checkpoint; the message names it and says what to do."""
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then move it there in one step.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written; `path` is as it was before.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save(path: Path | str, tree: Tree) -> None:
+    """Write `tree` to `path` atomically.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+        TypeError: a leaf is of another kind.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = json.dumps(_take_arrays(tree, tensors), allow_nan=True)
+    content = to_bytes(tensors, metadata={_KEY: skeleton})
+    write_whole(Path(path), lambda partial: partial.write_bytes(content))
+
+
+def load(path: Path | str) -> Tree:
+    """Read what `save` wrote; NumPy leaves come back as NumPy, tensors as tensors.
+
+    Raises:
+        CheckpointError: missing, truncated, corrupt or not written by handeye.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            skeleton = (file.metadata() or {}).get(_KEY)
+            if skeleton is None:
+                raise CheckpointError(f"{path} is a safetensors file, but not a handeye checkpoint")
+            return _put_arrays(json.loads(skeleton), file.get_tensor)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise CheckpointError(f"{path} is corrupt or not a safetensors file ({error})") from error
+
+
+def shipped() -> dict[str, Path]:
+    """Checkpoints that come with the package, by name."""
+    folder = Path(str(resources.files("handeye") / "shipped"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find(name: str) -> Path:
+    """The file of a checkpoint given by path, run folder or shipped name.
+
+    Raises:
+        CheckpointError: nothing is there; the message lists the shipped names.
+    """
+    if name in shipped():
+        return shipped()[name]
+    path = Path(name)
+    if path.is_dir():
+        path = path / "checkpoints" / "final.safetensors"
+        if not path.is_file():
+            raise CheckpointError(f"no finished checkpoint in {name} (looked for {path}): resume the run with --resume")
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {name!r}: give a file, a run folder, or one of {', '.join(shipped())}")
+    return path
+
+
+def _take_arrays(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
+    """The JSON skeleton of `tree`; its arrays are moved to `tensors`."""
+    if isinstance(tree, dict):
+        return {str(key): _take_arrays(value, tensors) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_take_arrays(value, tensors) for value in tree]
+    if isinstance(tree, torch.Tensor | np.ndarray):
+        name, kind = f"{len(tensors):06d}", "torch" if isinstance(tree, torch.Tensor) else "numpy"
+        # Copies, since tensors that share memory cannot be saved under two names.
+        tensors[name] = torch.as_tensor(tree).detach().clone().contiguous()
+        return {_ARRAY: name, "kind": kind}
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"a checkpoint holds arrays, numbers, strings and None, not {type(tree).__name__}")
+
+
+def _put_arrays(skeleton: Tree, get: Callable[[str], torch.Tensor]) -> Tree:
+    if isinstance(skeleton, dict) and _ARRAY in skeleton:
+        tensor = get(skeleton[_ARRAY])
+        return tensor.numpy() if skeleton["kind"] == "numpy" else tensor
+    if isinstance(skeleton, dict):
+        return {key: _put_arrays(value, get) for key, value in skeleton.items()}
+    if isinstance(skeleton, list):
+        return [_put_arrays(value, get) for value in skeleton]
+    return skeleton

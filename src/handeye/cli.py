@@ -1,0 +1,260 @@
+"""The `handeye` command: parsing and dispatch only."""
+
+import difflib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+STDERR = Console(stderr=True, highlight=False)
+
+
+class UsageError(ValueError):
+    """Wrong usage: exit status 2."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of `handeye train EXPERIMENT`; every field of the experiment's configuration follows."""
+
+    seed: int = 0
+    """Decides networks, pictures and trials."""
+    out: str | None = None
+    """The run's folder; by default runs/EXPERIMENT/<time>-seed<seed>."""
+    resume: bool = False
+    """Continue the run at --out, or the newest of this experiment and seed, exactly where it was saved."""
+    reuse: str | None = None
+    """Take finished stages from this run, where their configuration and seed are the same."""
+    runner: Literal["local", "ray"] = "local"
+    """Who runs the workers."""
+
+
+def _train(arguments: list[str]) -> int:
+    from handeye import experiments
+
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(
+            "usage: handeye train EXPERIMENT [--seed K] [--out DIR] [--resume] …; see: handeye experiments"
+        )
+    experiment = experiments.find(arguments[0])
+    fields = [
+        ("options", Annotated[TrainOptions, tyro.conf.arg(name="")], TrainOptions()),
+        ("config", Annotated[type(experiment.config), tyro.conf.arg(name="")], experiment.config),
+    ]
+    options = make_dataclass("Train", fields, frozen=True)
+    parsed: Any = _parse(options, arguments[1:], f"handeye train {arguments[0]}", experiment.line)
+    if parsed.options.runner == "ray":
+        raise UsageError(f"{arguments[0]} has no parallel workers: use --runner local")
+    from handeye.train import train
+
+    folder = train(arguments[0], parsed.config, parsed.options, STDERR)
+    STDERR.print(f"done: {folder}\nnext: handeye evaluate {folder}   or   handeye report {folder} --out report")
+    return 0
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate a checkpoint on the fixed protocol, or on fresh trials."""
+
+    checkpoint: tyro.conf.Positional[str]
+    """A file, a run's folder, a shipped name, or a policy of the world: reach:guide, reach:random."""
+    episodes: int | None = None
+    """Trials; by default all 400 of the fixed protocol."""
+    seed: int | None = None
+    """Draw fresh trials from this seed instead."""
+    domain: Literal["sim", "camera"] = "sim"
+    """Who draws the pictures."""
+    json: str | None = None
+    """Write the figures to this file; - is standard output."""
+    video: str | None = None
+    """Write a video of some trials (.gif, .webp or .mp4)."""
+
+
+def _evaluate(arguments: list[str]) -> int:
+    options = _parse(EvaluateOptions, arguments, "handeye evaluate")
+    from handeye import reach
+
+    figures = reach.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
+    if options.video is not None:
+        from handeye.video import write_trials
+
+        write_trials(options.checkpoint, options.seed, options.domain, Path(options.video))
+    if options.json is not None:
+        _write_json(figures, options.json)
+    if options.json != "-":
+        _print_figures(figures)
+    return 0
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    names = list(next(iter(figures["nets"].values())))
+    table = Table("net", *names, title=f"{figures['checkpoint']} in {figures['domain']}, {figures['episodes']} trials")
+    for net, values in figures["nets"].items():
+        table.add_row(net, *(f"{values[name]:.3f}" if name in values else "" for name in names))
+    Console().print(table)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Tables, plots and videos of runs, in one self-contained HTML page."""
+
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Folders of finished runs, or shipped names."""
+    out: str = "report"
+    """Folder to write index.html, tables and figures to."""
+
+
+def _report(arguments: list[str]) -> int:
+    options = _parse(ReportOptions, arguments, "handeye report")
+    if not options.runs:
+        raise UsageError("usage: handeye report RUN… --out DIR")
+    from handeye.report import write_report
+
+    print(write_report(list(options.runs), Path(options.out), STDERR))
+    return 0
+
+
+@dataclass(frozen=True)
+class PicturesOptions:
+    """Write the synthetic camera domain as picture folders: train, with label noise, and heldout, with the truth."""
+
+    out: str
+    """New folder."""
+    pictures: int = 1418
+    """Training pictures."""
+    heldout: int = 400
+    """Held-out pictures."""
+    seed: int = 1
+    """Of the training pictures; the held-out ones use the next."""
+
+
+def _pictures(arguments: list[str]) -> int:
+    options = _parse(PicturesOptions, arguments, "handeye pictures")
+    if options.pictures < 1 or options.heldout < 1:
+        raise UsageError(f"--pictures and --heldout must be at least 1, got {options.pictures} and {options.heldout}")
+    from handeye import pictures
+    from handeye.envs import camera_domain
+
+    out = Path(options.out)
+    pictures.write(out / "train", *camera_domain.labelled(options.pictures, options.seed, label_noise=True))
+    pictures.write(out / "heldout", *camera_domain.labelled(options.heldout, options.seed + 1, label_noise=False))
+    STDERR.print(f"{options.pictures} training and {options.heldout} held-out pictures in {out}")
+    return 0
+
+
+def _experiments(arguments: list[str]) -> int:
+    if arguments:
+        raise UsageError(f"handeye experiments takes no arguments, got {' '.join(arguments)}")
+    from handeye.experiments import EXPERIMENTS
+
+    table = Table("name", "what", "cost on 2 cores")
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.line, experiment.cost)
+    Console().print(table)
+    return 0
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """Measure how fast things are here, beside how fast they could be."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Which benchmarks; all by default."""
+    json: str | None = None
+    """Write the figures to this file; - is standard output."""
+
+
+def _bench(arguments: list[str]) -> int:
+    options = _parse(BenchOptions, arguments, "handeye bench")
+    from handeye.bench import BENCHMARKS, run_benchmarks
+
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown:
+        raise UsageError(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+    figures = run_benchmarks(list(options.names), STDERR)
+    if options.json is not None:
+        _write_json(figures, options.json)
+    if options.json != "-":
+        columns = ("name", "value", "unit", "floor", "peer", "peer_value", "note")
+        table = Table(*columns)
+        for row in figures:
+            table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v or "") for column in columns))
+        Console().print(table)
+    return 0
+
+
+def _doctor(arguments: list[str]) -> int:
+    if arguments:
+        raise UsageError(f"handeye doctor takes no arguments, got {' '.join(arguments)}")
+    from handeye.doctor import examine
+
+    return examine(Console())
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
+    "train": (_train, "train an experiment"),
+    "evaluate": (_evaluate, "measure a checkpoint on fixed trials"),
+    "report": (_report, "one HTML page with tables, plots and videos"),
+    "pictures": (_pictures, "write the synthetic camera domain as folders of labelled pictures"),
+    "experiments": (_experiments, "list the experiments and what they cost"),
+    "bench": (_bench, "measure speed"),
+    "doctor": (_doctor, "check this machine"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: handeye COMMAND …\n")
+        print("\n".join(f"  {name:12} {line}" for name, (_, line) in COMMANDS.items()))
+        return 0 if arguments else 2
+    try:
+        if arguments[0] not in COMMANDS:
+            near = difflib.get_close_matches(arguments[0], COMMANDS, n=1) or list(COMMANDS)
+            raise UsageError(f"no command {arguments[0]!r}; try {', '.join(near)}")
+        return COMMANDS[arguments[0]][0](arguments[1:])
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        STDERR.print("interrupted")
+        return 1
+    except Exception as error:
+        status = _status(error)
+        if status is None:
+            raise
+        STDERR.print(f"handeye: {error}", markup=False)
+        return status
+
+
+def _status(error: Exception) -> int | None:
+    """Exit status of an error that a user can mend; None for a defect of ours."""
+    from handeye.errors import Failure, Misuse
+
+    if isinstance(error, UsageError | Misuse):
+        return 2
+    return 1 if isinstance(error, Failure | OSError) else None
+
+
+def _parse(kind: Any, arguments: list[str], program: str, line: str | None = None) -> Any:
+    return tyro.cli(kind, args=arguments, prog=program, description=line)
+
+
+def _write_json(content: Any, target: str) -> None:
+    text = json.dumps(content, indent=2)
+    if target == "-":
+        print(text)
+        return
+    from handeye.checkpoint import write_whole
+
+    write_whole(Path(target), lambda partial: partial.write_text(text + "\n"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

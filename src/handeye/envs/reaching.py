@@ -1,0 +1,301 @@
+"""`handeye/PlanarReach-v0`: planar reaching with three joints of a Baxter arm, seen by a still camera."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from handeye import planar_arm
+from handeye.envs import camera_domain, reach_pictures
+from handeye.errors import Misuse
+from handeye.types import Observation, Policy
+
+ACTIONS = 9
+HOLD = 1
+MODES = {mode.name.lower(): mode for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)}
+DOMAINS = ("sim", "camera")
+OBSERVE = ("image", "theta", "both")
+
+
+@dataclass(frozen=True)
+class PlanarReachConfig:
+    """Rules of the task. Defaults are the paper's where it states them, else those of docs/reaching.md.
+
+    Raises:
+        ValueError: a value makes no task; the message names it and what is valid.
+    """
+
+    step_rad: float = 0.04
+    """How far one action moves one joint."""
+    success_radius_m: float = 0.05
+    """δ: a trial succeeds within this distance."""
+    success_steps: int = 3
+    """Consecutive steps within δ that end a trial."""
+    distance_weight: float = 1e-3
+    """λ in r = λ(δ/d − 1), the reward of a step outside δ."""
+    success_reward: float = 1.0
+    limit_reward: float = -1.0
+    """Reward of a step into a joint limit, which ends the trial."""
+    max_steps: int = 300
+    """A trial is truncated after this many steps."""
+    observe: Literal["image", "theta", "both"] = "image"
+    """Observation: `image` (84, 84, 1) uint8, `state` = the true Θ (5,) float32, or both."""
+    domain: Literal["sim", "camera"] = "sim"
+    """Who draws the picture: the plain simulator or the synthetic camera domain."""
+
+    def __post_init__(self) -> None:
+        for name in ("step_rad", "success_radius_m"):
+            if not 0 < getattr(self, name) <= 1:
+                raise Misuse(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("success_steps", "max_steps"):
+            if not 1 <= getattr(self, name) <= 100_000:
+                raise Misuse(f"{name} must be in 1 … 100000, got {getattr(self, name)}")
+        for name in ("distance_weight", "success_reward", "limit_reward"):
+            if not np.isfinite(getattr(self, name)):
+                raise Misuse(f"{name} must be a finite number, got {getattr(self, name)}")
+        for name, valid in (("observe", OBSERVE), ("domain", DOMAINS)):
+            if getattr(self, name) not in valid:
+                raise Misuse(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+
+
+def observation_space(config: PlanarReachConfig) -> spaces.Dict:
+    """Space of one environment's observation."""
+    size = reach_pictures.SIZE_PX
+    parts: dict[str, spaces.Space] = {}
+    if config.observe != "theta":
+        parts["image"] = spaces.Box(0, 255, (size, size, 1), np.uint8)
+    if config.observe != "image":
+        # The start of a trial may lie a hair outside the target region once rounded to float32.
+        parts["state"] = spaces.Box(-0.01, 1.01, (5,), np.float32)
+    return spaces.Dict(parts)
+
+
+class PlanarReachVectorEnv(gym.vector.VectorEnv):
+    """N planar arms in one batch; environment i draws from its own generator, seeded `seed + i`.
+
+    Action (N,) int: 3·joint + {0: decrease, 1: hold, 2: increase} by `step_rad`. `info` holds
+    `distance_m`, `is_success` and `limit_hit`, each (N,).
+
+    `reset(options=…)` takes `joints_rad` (N, 3) and `target_m` (N, 2) to set trials, and `reset_mask` (N,) bool.
+    With autoreset `disabled` a finished environment stands still until it is reset.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        config: PlanarReachConfig | None = None,
+        autoreset_mode: str = "same_step",
+        render_mode: str | None = None,
+        **fields: Any,
+    ) -> None:
+        if num_envs < 1:
+            raise Misuse(f"num_envs must be at least 1, got {num_envs}")
+        if autoreset_mode not in MODES:
+            raise Misuse(f"autoreset_mode must be one of {', '.join(MODES)}, got {autoreset_mode!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise Misuse(f"render_mode must be None or rgb_array, got {render_mode!r}")
+        self.config = replace(config or PlanarReachConfig(), **fields)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 25, "autoreset_mode": MODES[autoreset_mode]}
+        self.single_observation_space = observation_space(self.config)
+        self.single_action_space = spaces.Discrete(ACTIONS)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self.joints_rad = np.zeros((num_envs, 3))
+        self.goal_joints_rad = np.zeros((num_envs, 3))
+        self.target_m = np.zeros((num_envs, 2))
+        self.steps_within = np.zeros(num_envs, np.int64)
+        self.steps = np.zeros(num_envs, np.int64)
+        self.done = np.ones(num_envs, bool)
+        self.limit_hit = np.zeros(num_envs, bool)
+        self.pictures = np.zeros((num_envs, reach_pictures.SIZE_PX, reach_pictures.SIZE_PX, 1), np.uint8)
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
+        options = options or {}
+        if seed is not None:
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            for i, one in enumerate(seeds):
+                if one is not None:
+                    self.rngs[i] = np.random.default_rng(one)
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        self._start(np.flatnonzero(mask))
+        if "joints_rad" in options:
+            self.joints_rad[mask] = np.asarray(options["joints_rad"], np.float64)[mask]
+        if "target_m" in options:
+            self.target_m[mask] = np.asarray(options["target_m"], np.float64)[mask]
+            # No pose is known for a target from outside, so the guide holds.
+            goals = options.get("goal_joints_rad", self.joints_rad)
+            self.goal_joints_rad[mask] = np.asarray(goals, np.float64)[mask]
+        return self._observe(np.flatnonzero(mask)), self._info()
+
+    def _start(self, which: NDArray) -> None:
+        for i in which:
+            self.joints_rad[i] = planar_arm.random_joints(self.rngs[i], 1)[0]
+            self.goal_joints_rad[i] = planar_arm.random_goals(self.rngs[i], 1)[0]
+        self.target_m[which] = planar_arm.hand(self.goal_joints_rad[which])
+        self.steps_within[which] = self.steps[which] = 0
+        self.done[which] = self.limit_hit[which] = False
+
+    def step(self, actions: NDArray) -> tuple:
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or not ((actions >= 0) & (actions < ACTIONS)).all():
+            raise Misuse(f"actions must be {self.num_envs} integers in 0 … {ACTIONS - 1}, got {actions!r}")
+        resting = self.done.copy()
+        changed = np.flatnonzero(~resting)
+        if self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP:
+            self._start(np.flatnonzero(resting))
+            changed = np.arange(self.num_envs)
+        reward, terminated = self._advance(actions, ~resting)
+        truncated = ~resting & ~terminated & (self.steps >= self.config.max_steps)
+        self.done |= terminated | truncated
+        observation, info = self._observe(changed), self._info()
+        if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP and self.done.any():
+            observation, info = self._restart(observation, info)
+        return observation, reward, terminated, truncated, info
+
+    def _advance(self, actions: NDArray, moving: NDArray) -> tuple[NDArray, NDArray]:
+        """Move the arms of the environments `moving`; rewards and terminations (N,)."""
+        config = self.config
+        rows = np.arange(self.num_envs)
+        wanted = self.joints_rad.copy()
+        wanted[rows, actions // 3] += np.where(moving, (actions % 3 - 1) * config.step_rad, 0.0)
+        self.joints_rad = np.clip(wanted, planar_arm.LOWER_RAD, planar_arm.UPPER_RAD)
+        self.limit_hit = (wanted != self.joints_rad).any(axis=1) | (self.limit_hit & ~moving)
+        distance = self.distance_m
+        within = distance <= config.success_radius_m
+        self.steps += moving
+        self.steps_within = np.where(moving, np.where(within, self.steps_within + 1, 0), self.steps_within)
+        reached = moving & (self.steps_within >= config.success_steps) & ~self.limit_hit
+        shaping = config.distance_weight * (config.success_radius_m / np.maximum(distance, 1e-9) - 1)
+        reward = np.where(within, 0.0, shaping)
+        reward = np.where(reached, config.success_reward, reward)
+        reward = np.where(self.limit_hit, config.limit_reward, reward)
+        return np.where(moving, reward, 0.0).astype(np.float32), reached | (moving & self.limit_hit)
+
+    def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Start the finished environments anew; their last observation and facts go into `info`."""
+        ended = np.flatnonzero(self.done)
+        mask = self.done.copy()
+        final = np.full(self.num_envs, None, dtype=object)
+        for i in ended:
+            final[i] = {key: value[i] for key, value in observation.items()}
+        self._start(ended)
+        ends = {"final_obs": final, "_final_obs": mask, "final_info": info, "_final_info": mask}
+        return self._observe(ended), self._info() | ends
+
+    @property
+    def distance_m(self) -> NDArray:
+        """Distance (N,) between hand and target."""
+        return np.linalg.norm(planar_arm.hand(self.joints_rad) - self.target_m, axis=-1)
+
+    @property
+    def theta(self) -> NDArray[np.float32]:
+        """The true Θ (N, 5) ∈ [0, 1]⁵."""
+        return planar_arm.to_theta(self.target_m, self.joints_rad)
+
+    def _info(self) -> dict[str, Any]:
+        success = self.done & (self.steps_within >= self.config.success_steps) & ~self.limit_hit
+        return {"distance_m": self.distance_m, "is_success": success, "limit_hit": self.limit_hit.copy()}
+
+    def _observe(self, changed: NDArray) -> Observation:
+        """Observations (N, …); only the pictures of the environments `changed` are drawn anew."""
+        observation: Observation = {}
+        if self.config.observe != "theta":
+            self.pictures[changed, ..., 0] = self._draw(changed)
+            observation["image"] = self.pictures.copy()
+        if self.config.observe != "image":
+            observation["state"] = self.theta
+        return observation
+
+    def observation(self) -> Observation:
+        """The current observations (N, …), as the last `reset` or `step` gave them."""
+        return self._observe(np.empty(0, np.int64))
+
+    def _draw(self, which: NDArray) -> NDArray[np.uint8]:
+        target, joints = self.target_m[which], self.joints_rad[which]
+        if self.config.domain == "sim":
+            return reach_pictures.draw(target, joints)
+        seeds = [self.rngs[i].integers(2**63) for i in which]
+        return camera_domain.draw(target, joints, np.array(seeds, np.uint64))
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Large colour pictures (504, 504, 3), one an environment."""
+        if self.render_mode is None:
+            return None
+        return tuple(reach_pictures.draw_colour(self.target_m, self.joints_rad))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next, for an exact resume."""
+        names = ("joints_rad", "goal_joints_rad", "target_m", "steps_within", "steps", "done", "limit_hit", "pictures")
+        return {name: getattr(self, name).copy() for name in names} | {
+            "rngs": [rng.bit_generator.state for rng in self.rngs]
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        for name, value in state.items():
+            if name != "rngs":
+                setattr(self, name, np.array(value))
+        for rng, saved in zip(self.rngs, state["rngs"], strict=True):
+            rng.bit_generator.state = saved
+
+
+class PlanarReachEnv(gym.Env):
+    """One planar arm: the vector environment with N = 1, without the batch axis."""
+
+    def __init__(self, config: PlanarReachConfig | None = None, render_mode: str | None = None, **fields: Any) -> None:
+        self.batch = PlanarReachVectorEnv(1, config, "disabled", render_mode, **fields)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
+        self.render_mode = render_mode
+        self.observation_space = self.batch.single_observation_space
+        self.action_space = self.batch.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple:
+        super().reset(seed=seed)
+        batched = {key: np.asarray(value)[None] for key, value in (options or {}).items()}
+        observation, info = self.batch.reset(seed=seed, options=batched)
+        return _first(observation), _first(info)
+
+    def step(self, action: int) -> tuple:
+        """Move one joint. Raises: RuntimeError after the end of the episode."""
+        if self.batch.done[0]:
+            raise RuntimeError("the episode has ended: call reset() before step()")
+        observation, reward, terminated, truncated, info = self.batch.step(np.array([action]))
+        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        frames = self.batch.render()
+        return None if frames is None else frames[0]
+
+
+def _first(batched: dict[str, Any]) -> dict[str, Any]:
+    return {key: value[0] for key, value in batched.items()}
+
+
+def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0) -> Policy:
+    """The kinematic controller of K-GPS: privileged, so it is built with the environment.
+
+    Moves the first joint, in order, that is at least `tolerance_steps` steps away from the pose q* whose
+    hand is at the target; holds when none is. `1` is the published rule; `0.5` ends nearer.
+    """
+
+    def act(observation: Observation, /) -> NDArray:
+        away = env.goal_joints_rad - env.joints_rad
+        far = np.abs(away) >= tolerance_steps * env.config.step_rad
+        joint = far.argmax(axis=1)
+        towards = np.where(np.take_along_axis(away, joint[:, None], 1)[:, 0] > 0, 2, 0)
+        return np.where(far.any(axis=1), 3 * joint + towards, HOLD)
+
+    return act
+
+
+def draw_theta(theta: NDArray) -> NDArray[np.uint8]:
+    """The simulator's pictures (N, 84, 84) of bottleneck values Θ (N, 5)."""
+    return reach_pictures.draw(*planar_arm.from_theta(theta))

@@ -1,0 +1,174 @@
+"""End-to-end fine-tuning of perception and control with weighted losses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from handeye import augment
+from handeye.checkpoint import Tree
+from handeye.errors import Misuse
+from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
+from handeye.modular.losses import q_targets, weighted_loss
+from handeye.modular.networks import greedy_on_picture, perceive
+from handeye.modular.perception import Source, load_optimiser
+from handeye.nn import average_into
+from handeye.policies import EpsilonMix
+from handeye.types import Observation, Policy
+
+Draw = Callable[[NDArray], NDArray[np.uint8]]
+"""The simulator's pictures (N, 84, 84) of Θ (N, 5)."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Weighted fine-tuning. Raises ValueError for values that train nothing."""
+
+    steps: int = 1_000
+    seed: int = 0
+    """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
+    beta: float = 0.8
+    """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
+    learning_rate: float = 0.01
+    """Of SGD at the start."""
+    learning_rate_end: float = 0.001
+    """And at the end, falling exponentially."""
+    momentum: float = 0.9
+    task_batch: int = 64
+    """Transitions for L_q; their pictures also count for L_p."""
+    camera_batch: int = 192
+    """Second-domain pictures for L_p."""
+    augment: float = 0.0
+    """Strength of the photometric augmentation of second-domain pictures, 0 … 1."""
+    freeze_control: bool = False
+    sum_gradients: bool = False
+    """The ablation that divides both losses by `task_batch`."""
+    epsilon: float = 0.1
+    """Exploration of K-GPS."""
+    environments: int = 16
+    discount: float = 0.99
+    replay: int = 50_000
+    warm_up: int = 10_000
+    """Transitions in the replay memory before the first update."""
+    target_rate: float = 0.01
+    """Rate of the running average of the weights that gives the targets of L_q, and that is kept in the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "task_batch", "environments", "replay", "warm_up"):
+            if not 1 <= getattr(self, name) <= 100_000_000:
+                raise Misuse(f"{name} must be in 1 … 100000000, got {getattr(self, name)}")
+        if not 0 <= self.camera_batch <= 100_000:
+            raise Misuse(f"camera_batch must be in 0 … 100000, got {self.camera_batch}")
+        for name in ("learning_rate", "learning_rate_end", "target_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise Misuse(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        for name in ("beta", "momentum", "augment", "epsilon", "discount"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise Misuse(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+
+class Combined(nn.Module):
+    """Perception, then control."""
+
+    def __init__(self, perception: nn.Module, control: nn.Module) -> None:
+        super().__init__()
+        self.perception, self.control = perception, control
+
+
+class FinetuneStage:
+    """Task samples from the replay of the combined network's own trials; perception samples from both domains."""
+
+    def __init__(
+        self,
+        net: Combined,
+        average: Combined,
+        env: ResumableEnv,
+        guide: Policy,
+        draw: Draw,
+        camera: Source,
+        config: FinetuneConfig,
+        seed: int,
+    ) -> None:  # fmt: skip
+        """`average` has the shape of `net`; `env` observes `state` = Θ, whose pictures `draw` draws."""
+        self.net, self.average, self.draw, self.camera, self.config = net, average, draw, camera, config
+        self.average.load_state_dict(net.state_dict())
+        self.steps, self.done = config.steps, 0
+        self.rng = np.random.default_rng(seed)
+        self.replay = replay_of_theta(config.replay)
+        trained = net.perception if config.freeze_control else net
+        self.optimiser = torch.optim.SGD(trained.parameters(), lr=config.learning_rate, momentum=config.momentum)
+        sighted = greedy_on_picture(net.perception, net.control)
+
+        def act(observation: Observation, /) -> NDArray:
+            return sighted({"image": draw(observation["state"])[..., None]})
+
+        self.policy = EpsilonMix(guide, act, self.rng, config.epsilon)
+        self.experience = Experience(env, self.policy, seed)
+
+    def step(self) -> dict[str, float]:
+        """One step of all environments and one update. Returns L_p, L_q, and what trials ended like."""
+        config = self.config
+        while len(self.replay) < min(config.warm_up, config.replay):
+            remember(self.replay, self.experience.step(), config.discount)
+        remember(self.replay, self.experience.step(), config.discount)
+        rate = config.learning_rate * (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = {name: torch.as_tensor(v) for name, v in self.replay.sample(config.task_batch, self.rng).items()}
+        with torch.no_grad():
+            ahead = self.average.control(perceive(self.average.perception, self._pictures(batch["next_theta"])))
+            targets = q_targets(batch["reward"], batch["discount"], ahead)
+        loss, sight, task = self._losses(batch, targets)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        average_into(self.average, self.net, config.target_rate)
+        self.done += 1
+        return {"l_p": sight.item(), "l_q": task.item(), "rate": rate} | self.experience.summary()
+
+    def _losses(self, batch: dict[str, torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        config = self.config
+        seen = perceive(self.net.perception, self._pictures(batch["theta"]))
+        seen_all, theta_all = seen, batch["theta"]
+        if config.camera_batch and config.beta:
+            pictures, theta = self.camera(config.camera_batch, self.rng)
+            tensor = torch.as_tensor(pictures[..., None])
+            seen_all = torch.cat([seen, self._see_camera(tensor)])
+            theta_all = torch.cat([theta_all, torch.as_tensor(theta)])
+        args = (seen, seen_all, theta_all, self.net.control, batch["action"], targets)
+        return weighted_loss(*args, config.beta, config.sum_gradients)
+
+    def _see_camera(self, pictures: torch.Tensor) -> torch.Tensor:
+        if not self.config.augment:
+            return perceive(self.net.perception, pictures)
+        changed = augment.photometric(pictures.permute(0, 3, 1, 2) / 255.0, self.rng, self.config.augment)
+        return perceive(self.net.perception, changed)
+
+    def _pictures(self, theta: torch.Tensor) -> NDArray[np.uint8]:
+        return self.draw(theta.numpy())[..., None]
+
+    def state(self) -> Tree:
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict()["state"],
+            "replay": self.replay.state(),
+            "experience": self.experience.state(),
+            "rng": self.rng.bit_generator.state,
+            "done": self.done,
+        }
+
+    def load_state(self, state: Tree) -> None:
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        load_optimiser(self.optimiser, state["optimiser"])
+        self.replay.load_state(state["replay"])
+        self.experience.load_state(state["experience"])
+        self.rng.bit_generator.state = state["rng"]
+        self.done = state["done"]
+
+    def result(self) -> dict[str, torch.Tensor]:
+        return self.average.state_dict()

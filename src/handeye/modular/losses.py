@@ -1,0 +1,58 @@
+"""The losses of the modular network, as in the paper's section 2."""
+
+import torch
+from torch import Tensor, nn
+
+
+def perception_loss(predicted: Tensor, theta: Tensor) -> Tensor:
+    """L_p = 1/(2m) Σ ‖y(I) − Θ‖², both (m, 5)."""
+    return 0.5 * (predicted - theta).square().sum(dim=1).mean()
+
+
+def q_targets(reward: Tensor, discount: Tensor, next_values: Tensor) -> Tensor:
+    """r + discount · max_a Q(Θ′, a): reward and discount (m,), next_values (m, actions)."""
+    return reward + discount * next_values.max(dim=1).values
+
+
+def q_loss(values: Tensor, action: Tensor, targets: Tensor) -> Tensor:
+    """L_q = 1/(2m) Σ (Q(Θ, a) − target)²: values (m, actions), action (m,) int64, targets (m,) without gradient."""
+    chosen = values.gather(1, action[:, None])[:, 0]
+    return 0.5 * (chosen - targets).square().mean()
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.scale = scale
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        return gradient * ctx.scale, None
+
+
+def weighted_loss(
+    seen_task: Tensor, seen_all: Tensor, theta_all: Tensor, control: nn.Module, action: Tensor, targets: Tensor,
+    beta: float, sum_gradients: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """One scalar whose gradients are those of the weighted fine-tuning.
+
+    At the bottleneck δ_L = β δ_Lp + (1 − β) δ_LqBN; control receives the whole gradient of L_q and none of L_p.
+
+    Args:
+        seen_task: Θ̂ (m, 5) of the task's pictures.
+        seen_all: Θ̂ (M, 5) of all pictures with labels, and theta_all (M, 5) their labels.
+        control: Θ → Q-values.
+        action: (m,) taken, and targets (m,) of their Q-values.
+        beta: β ∈ [0, 1].
+        sum_gradients: the ablation that divides both losses by the task's m instead of each by its own size.
+
+    Returns:
+        (loss to differentiate, L_p, L_q).
+    """
+    through = _ScaledGradient.apply(seen_task, 1.0 - beta)
+    task = q_loss(control(through), action, targets)
+    sight = perception_loss(seen_all, theta_all)
+    if sum_gradients:
+        sight = sight * (len(theta_all) / len(action))
+    return beta * sight + task, sight, task

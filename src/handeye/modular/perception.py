@@ -1,0 +1,126 @@
+"""Perception: trained on pictures drawn as it goes, then adapted with a share from a second domain."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from handeye import augment
+from handeye.checkpoint import Tree
+from handeye.errors import Misuse
+from handeye.modular.losses import perception_loss
+from handeye.nn import average_into, low_precision, to_float
+from handeye.types import FloatArray
+
+Source = Callable[[int, np.random.Generator], tuple[NDArray[np.uint8], FloatArray]]
+"""Draws n labelled pictures: (n, 84, 84) uint8 and Θ (n, 5)."""
+
+
+@dataclass(frozen=True)
+class PerceptionConfig:
+    """Training of perception. Raises ValueError for values that train nothing."""
+
+    steps: int = 20_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    """Of Adam at the start; it falls to 0 along half a cosine."""
+    camera_share: float = 0.0
+    """Share of second-domain pictures in each batch: 0 is SIM, 1 is RW, 0.75 is FT75."""
+    augment: float = 0.0
+    """Strength of the photometric augmentation of second-domain pictures, 0 … 1."""
+    average: float = 0.0
+    """Rate of the running average of the weights that is kept in the end; 0 keeps the last weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if not 1 <= getattr(self, name) <= 10_000_000:
+                raise Misuse(f"{name} must be in 1 … 10000000, got {getattr(self, name)}")
+        if not 0 < self.learning_rate <= 1:
+            raise Misuse(f"learning_rate must be in (0, 1], got {self.learning_rate}")
+        for name in ("camera_share", "augment", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise Misuse(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+
+def cosine(step: int, steps: int) -> float:
+    """Half a cosine from 1 at step 0 to 0 at `steps`."""
+    return 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
+
+
+class PerceptionStage:
+    """Regression of Θ from pictures of two sources, `camera_share` of them from `camera`."""
+
+    def __init__(
+        self, net: nn.Module, average: nn.Module, sim: Source, camera: Source, config: PerceptionConfig, seed: int
+    ) -> None:
+        """`average` has the shape of `net`; device and starting weights are those of `net`."""
+        self.net, self.sim, self.camera, self.config = net, sim, camera, config
+        self.average = average
+        self.average.load_state_dict(net.state_dict())
+        self.steps, self.done = config.steps, 0
+        self.rng = np.random.default_rng(seed)
+        self.device = next(net.parameters()).device
+        self.optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
+
+    def step(self) -> dict[str, float]:
+        """One update. Returns the loss, the root mean square error of Θ̂, and the learning rate."""
+        rate = self.config.learning_rate * cosine(self.done, self.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        pictures, theta = self._batch()
+        with low_precision(self.device):
+            loss = self._loss(pictures, theta)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.done += 1
+        if self.config.average:
+            # Early on the average forgets faster, so that it does not remember the start.
+            average_into(self.average, self.net, max(self.config.average, 1 / (1 + self.done)))
+        return {"loss": loss.item(), "theta_rmse": float(np.sqrt(2 * loss.item() / theta.shape[1])), "rate": rate}
+
+    def _loss(self, pictures: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        return perception_loss(self.net(pictures).float(), theta)
+
+    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        from_camera = round(self.config.batch * self.config.camera_share)
+        parts, labels = [], []
+        for source, count in ((self.sim, self.config.batch - from_camera), (self.camera, from_camera)):
+            if count:
+                pictures, theta = source(count, self.rng)
+                tensor = to_float(pictures[..., None], self.device)
+                if source is self.camera and self.config.augment:
+                    tensor = augment.photometric(tensor, self.rng, self.config.augment)
+                parts.append(tensor)
+                labels.append(torch.as_tensor(theta, device=self.device))
+        return torch.cat(parts), torch.cat(labels)
+
+    def state(self) -> Tree:
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict()["state"],
+            "rng": self.rng.bit_generator.state,
+            "done": self.done,
+        }
+
+    def load_state(self, state: Tree) -> None:
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        load_optimiser(self.optimiser, state["optimiser"])
+        self.rng.bit_generator.state = state["rng"]
+        self.done = state["done"]
+
+    def result(self) -> dict[str, torch.Tensor]:
+        return (self.average if self.config.average else self.net).state_dict()
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Put back the moments saved from `optimiser.state_dict()["state"]`, whose keys JSON made strings."""
+    full = optimiser.state_dict()
+    full["state"] = {int(key): value for key, value in saved.items()}
+    optimiser.load_state_dict(full)

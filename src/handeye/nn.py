@@ -1,0 +1,46 @@
+"""What every network here needs: pictures to floats, averages, threads and seeds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+def to_float(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Pictures (N, H, W, C) uint8 → (N, C, H, W) float32 in [0, 1], channels last in memory."""
+    tensor = torch.as_tensor(picture).to(device).permute(0, 3, 1, 2)
+    return tensor.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+
+
+def average_into(average: nn.Module, network: nn.Module, rate: float) -> None:
+    """θ̄ ← θ̄ + rate · (θ − θ̄) for every parameter and floating-point buffer; other buffers are copied."""
+    with torch.no_grad():
+        for ours, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, rate)
+            else:
+                ours.copy_(theirs)
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@contextmanager
+def low_precision(device: torch.device | str = "cpu") -> Iterator[None]:
+    """bf16 where the processor multiplies it natively (2–3× quicker there), else plain float32."""
+    kind = torch.device(device).type
+    native = kind == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    with torch.autocast(kind, torch.bfloat16, enabled=native):
+        yield
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initialise networks inside reproducibly, without touching the global generator outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,232 @@
+"""A run: its folder, its stages in order, progress, logs, interruption and exact resume."""
+
+import dataclasses
+import json
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from handeye import checkpoint
+from handeye.checkpoint import Tree
+from handeye.errors import Failure
+from handeye.metrics import MetricsWriter
+
+SAVE_EVERY_S = 60.0
+LOG_EVERY_S = 2.0
+
+
+class RunError(Failure):
+    """A run that cannot start or go on; the message says what to do."""
+
+
+class Interrupted(Failure):
+    """The user stopped the run; everything is saved."""
+
+
+class Stage(Protocol):
+    """A training stage: `done` of so many `steps`, each returning what it measured, and a result to hand on."""
+
+    steps: int
+    done: int
+
+    def step(self) -> dict[str, float]: ...
+
+    def state(self) -> Tree: ...
+
+    def load_state(self, state: Tree) -> None: ...
+
+    def result(self) -> Tree: ...
+
+
+Results = dict[str, Tree]
+Plan = list[tuple[str, Any, Callable[[Results], Stage]]]
+"""(name, configuration, how to begin it from the results so far) of every stage, in order."""
+
+
+def create_folder(experiment: str, seed: int, out: str | None) -> Path:
+    """A new, empty run folder: `out`, or `runs/<experiment>/<time>-seed<k>`.
+
+    Raises:
+        RunError: it exists with something in it, or cannot be made.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(out) if out else Path("runs") / experiment / f"{stamp}-seed{seed}"
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder} exists and is not empty: choose another --out, or continue it with --resume")
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    return folder
+
+
+def find_folder(experiment: str, seed: int, out: str | None) -> Path:
+    """The run to resume: `out`, or the newest of this experiment and seed. Raises: RunError if there is none."""
+    if out:
+        found = [Path(out)] if (Path(out) / "config.json").is_file() else []
+    else:
+        found = sorted(Path("runs").glob(f"{experiment}/*-seed{seed}/"))
+    if not found:
+        raise RunError(f"nothing to resume at {out or f'runs/{experiment}/*-seed{seed}'}: start without --resume")
+    return found[-1]
+
+
+def write_config(folder: Path, experiment: str, seed: int, config: Any) -> None:
+    """`config.json`: the resolved configuration, with versions and the git revision."""
+    packages = ("handeye", "torch", "numpy", "numba", "gymnasium")
+    content = {
+        "experiment": experiment,
+        "seed": seed,
+        "config": dataclasses.asdict(config),
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "git": _git_revision(),
+    }
+    text = json.dumps(content, indent=2)
+    checkpoint.write_whole(folder / "config.json", lambda partial: partial.write_text(text))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `write_config` wrote. Raises: RunError if the folder holds no run."""
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{folder} is not a run's folder: no readable config.json ({error})") from error
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def stage_key(config: Any, seed: int) -> Tree:
+    """What decides a stage's result, as it is compared when a stage is reused: its configuration and the seed."""
+    return json.loads(json.dumps({"seed": seed, "config": config}, default=dataclasses.asdict))
+
+
+def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Path | None = None) -> Results:
+    """Run the stages of `plan` that are not finished in `folder`, and return the results of all.
+
+    `checkpoints/<stage>.safetensors` is a finished stage; `checkpoints/resume.safetensors` an unfinished one.
+    Finished stages of the run `reuse` are taken over where their configuration and seed are the same.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+    """
+    writer = MetricsWriter(folder)
+    results: Results = {}
+    try:
+        with _progress(console) as progress, _stop_signals() as stopping:
+            for name, config, begin in plan:
+                key = stage_key(config, seed)
+                done = _finished(folder, reuse, name, key)
+                if done is None:
+                    stage = begin(results)
+                    _resume(folder, name, stage, writer)
+                    _run(folder, name, stage, writer, progress, stopping)
+                    done = {"key": key, "result": stage.result()}
+                    checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
+                    (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
+                results[name] = done["result"]
+    finally:
+        writer.close()
+    return results
+
+
+def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | None:
+    own = folder / "checkpoints" / f"{name}.safetensors"
+    if own.is_file():
+        return checkpoint.load(own)
+    if reuse is not None and (other := reuse / "checkpoints" / own.name).is_file():
+        done = checkpoint.load(other)
+        if done["key"] == key:
+            checkpoint.save(own, done)
+            return done
+    return None
+
+
+def _resume(folder: Path, name: str, stage: Stage, writer: MetricsWriter) -> None:
+    path = folder / "checkpoints" / "resume.safetensors"
+    saved = checkpoint.load(path) if path.is_file() else {}
+    if saved.get("stage") == name:
+        stage.load_state(saved["state"])
+    writer.rewind(name, stage.done)
+
+
+def _run(folder: Path, name: str, stage: Stage, writer: MetricsWriter, progress: Progress, stopping: list[int]) -> None:
+    """The training loop of one stage."""
+    task = progress.add_task(name, total=stage.steps, completed=stage.done, facts="")
+    saved = logged = time.monotonic()
+    while stage.done < stage.steps:
+        values = stage.step()
+        now = time.monotonic()
+        last = stage.done == stage.steps
+        if now - logged > LOG_EVERY_S or last:
+            writer.write(name, stage.done, values)
+            facts = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
+            progress.update(task, completed=stage.done, facts=facts)
+            logged = now
+        if (now - saved > SAVE_EVERY_S or stopping) and not last:
+            state = {"stage": name, "step": stage.done, "state": stage.state()}
+            checkpoint.save(folder / "checkpoints" / "resume.safetensors", state)
+            saved = now
+        if stopping and not last:
+            raise Interrupted(f"stopped in {name} at step {stage.done} of {stage.steps}")
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description:12}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    return Progress(*columns, console=console, speed_estimate_period=60)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that fills when the user asks to stop; a second SIGINT stops at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,63 @@
+"""Training a named experiment: its folder, its stages, its final checkpoint."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from handeye import checkpoint, reach, run
+from handeye.errors import Failure, Misuse
+
+
+def train(name: str, config: reach.ReachConfig, options: Any, console: Console) -> Path:
+    """Train to the end, or until interrupted. Returns the run's folder.
+
+    Raises:
+        Failure, Misuse: as in errors.py.
+        Interrupted: the user stopped it; everything is saved.
+    """
+    reuse = Path(options.reuse) if options.reuse else None
+    if reuse is not None and not (reuse / "checkpoints").is_dir():
+        raise Failure(f"nothing to reuse at {reuse}: it has no checkpoints folder")
+    if options.resume:
+        folder = run.find_folder(name, options.seed, options.out)
+        _same_config(folder, name, options.seed, config)
+    plan = reach.plan(config, options.seed)
+    if not options.resume:
+        folder = run.create_folder(name, options.seed, options.out)
+        run.write_config(folder, name, options.seed, config)
+    console.print(f"run folder: {folder}")
+    try:
+        results = run.run_stages(folder, plan, options.seed, console, reuse)
+    except run.Interrupted as stop:
+        again = f"handeye train {name} --seed {options.seed} --out {folder} --resume"
+        raise run.Interrupted(f"{stop}; to go on: {again}") from stop
+    final = folder / "checkpoints" / "final.safetensors"
+    checkpoint.save(final, reach.final_checkpoint(config, name, options.seed, results))
+    return folder
+
+
+def _same_config(folder: Path, name: str, seed: int, config: reach.ReachConfig) -> None:
+    """Raises: Misuse if the run at `folder` was started otherwise."""
+    before = run.read_config(folder)
+    now = json.loads(json.dumps(dataclasses.asdict(config)))
+    if (before["experiment"], before["seed"]) != (name, seed):
+        raise Misuse(
+            f"{folder} is a run of {before['experiment']} with seed {before['seed']}, not {name} with seed {seed}"
+        )
+    changed = _differences(before["config"], now)
+    if changed:
+        raise Misuse(
+            f"{folder} was started with another configuration: {'; '.join(changed)}. Resume it with the same options"
+        )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [
+            line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if before == now else [f"{path} was {before}, is {now}"]
