@@ -22,7 +22,7 @@ from handeye.evaluate import distance_figures, reach_figures, run_reach_trials, 
 from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
-from handeye.modular.perception import PerceptionConfig, PerceptionStage, Source
+from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded
 from handeye.policies import Remembered, random_policy
 from handeye.run import Plan, Results
@@ -44,7 +44,9 @@ class ReachConfig:
     """A safetensors file with starting weights of the first convolution; only for `paper`."""
     env: PlanarReachConfig = PlanarReachConfig()
     guide_tolerance_steps: float = 1.0
-    """The kinematic controller holds when every joint is nearer than this to its goal."""
+    """The kinematic controller is done when every joint is nearer than this to its goal."""
+    guide_polish: bool = False
+    """Then it goes on with the move that brings the hand nearest, instead of holding."""
     real: str = ""
     """A folder of labelled second-domain pictures; empty: the synthetic camera domain."""
     camera_pictures: int = 1418
@@ -93,6 +95,11 @@ def new_control(kind: str) -> nn.Module:
     return networks.control_net() if kind == "paper" else keypoints.KinematicControl(geometry())
 
 
+def sight_loss(kind: str) -> SightLoss:
+    """What perception of this kind is trained by before the fine-tuning."""
+    return theta_loss if kind == "paper" else keypoints.keypoint_loss
+
+
 def draw_sim(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
     """The simulator as a source of labelled pictures: uniform poses, targets as in the task."""
     joints = planar_arm.random_joints(rng, count)
@@ -117,7 +124,7 @@ def camera_source(config: ReachConfig) -> Source:
 def plan(config: ReachConfig, seed: int) -> Plan:
     """The stages of a training: SIM, adapted, control, fine-tuned, naive. Bad pictures are reported here."""
     camera = camera_source(config)
-    kind = config.networks
+    kind, loss = config.networks, sight_loss(config.networks)
 
     def fresh(results: Results, name: str) -> nn.Module:
         net = new_perception(kind)
@@ -129,16 +136,18 @@ def plan(config: ReachConfig, seed: int) -> Plan:
             net = new_perception(kind)
         if config.conv1:
             networks.load_conv1(net, config.conv1)
-        return PerceptionStage(net, new_perception(kind), draw_sim, camera, config.sim, seed)
+        return PerceptionStage(net, new_perception(kind), draw_sim, camera, config.sim, seed, loss)
 
     def adapted(results: Results) -> PerceptionStage:
-        return PerceptionStage(fresh(results, "sim"), new_perception(kind), draw_sim, camera, config.adapted, seed)
+        return PerceptionStage(
+            fresh(results, "sim"), new_perception(kind), draw_sim, camera, config.adapted, seed, loss
+        )
 
     def control(results: Results) -> ControlStage:
         with seeded(seed):
             net = new_control(kind)
         env = PlanarReachVectorEnv(config.control.environments, config.env, observe="theta")
-        expert = guide(env, config.guide_tolerance_steps)
+        expert = guide(env, config.guide_tolerance_steps, config.guide_polish)
         return ControlStage(net, new_control(kind), env, expert, config.control, seed)
 
     def finetuned(results: Results, tuning: FinetuneConfig) -> FinetuneStage:
@@ -148,12 +157,12 @@ def plan(config: ReachConfig, seed: int) -> Plan:
         return FinetuneStage(
             Combined(fresh(results, "adapted"), control_net),
             Combined(new_perception(kind), new_control(kind)),
-            env, guide(env, config.guide_tolerance_steps), draw_theta, camera, tuning, seed + tuning.seed,
+            env, guide(env, config.guide_tolerance_steps, config.guide_polish), draw_theta, camera, tuning, seed + tuning.seed,
         )  # fmt: skip
 
     seen = (kind, config.conv1, config.sim)
     second = (config.real, config.camera_pictures, config.camera_seed)
-    acted = (kind, config.env, config.guide_tolerance_steps, config.control)
+    acted = (kind, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     both = (*seen, *second, config.adapted, *acted)
     return [
         ("sim", seen, sim),

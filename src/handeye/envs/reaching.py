@@ -279,11 +279,12 @@ def _first(batched: dict[str, Any]) -> dict[str, Any]:
     return {key: value[0] for key, value in batched.items()}
 
 
-def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0) -> Policy:
+def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0, polish: bool = False) -> Policy:
     """The kinematic controller of K-GPS: privileged, so it is built with the environment.
 
     Moves the first joint, in order, that is at least `tolerance_steps` steps away from the pose q* whose
-    hand is at the target; holds when none is. `1` is the published rule; `0.5` ends nearer.
+    hand is at the target; holds when none is. `1` is the published rule; `0.5` ends nearer. With `polish` it does
+    not hold, but makes the move after which the hand is nearest to the target.
     """
 
     def act(observation: Observation, /) -> NDArray:
@@ -291,9 +292,20 @@ def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0) -> Policy:
         far = np.abs(away) >= tolerance_steps * env.config.step_rad
         joint = far.argmax(axis=1)
         towards = np.where(np.take_along_axis(away, joint[:, None], 1)[:, 0] > 0, 2, 0)
-        return np.where(far.any(axis=1), 3 * joint + towards, HOLD)
+        there = _nearest_move(env) if polish else HOLD
+        return np.where(far.any(axis=1), 3 * joint + towards, there)
 
     return act
+
+
+def _nearest_move(env: PlanarReachVectorEnv) -> NDArray:
+    """The action (N,) after which each hand is nearest to its target, within the limits."""
+    moves = np.zeros((ACTIONS, 3))
+    moves[np.arange(ACTIONS), np.arange(ACTIONS) // 3] = (np.arange(ACTIONS) % 3 - 1) * env.config.step_rad
+    poses = env.joints_rad[:, None] + moves
+    distance = np.linalg.norm(planar_arm.hand(poses) - env.target_m[:, None], axis=-1)
+    beyond = ((poses < planar_arm.LOWER_RAD) | (poses > planar_arm.UPPER_RAD)).any(axis=-1)
+    return np.where(beyond, np.inf, distance).argmin(axis=1)
 
 
 def draw_theta(theta: NDArray) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ Both keep the five-number bottleneck Θ between them and the gradient that passe
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +124,11 @@ class KeypointPerception(nn.Module):
                 weight = (part[..., 0] if right else 1 - part[..., 0]) * (part[..., 1] if down else 1 - part[..., 1])
                 total = total - (weight * logits.gather(2, index[..., None])[..., 0]).mean()
         return total
+
+
+def keypoint_loss(net: nn.Module, pictures: Tensor, theta: Tensor) -> Tensor:
+    """`KeypointPerception.loss`, as perception's training calls it."""
+    return cast(KeypointPerception, net).loss(pictures, theta)
 
 
 class KinematicControl(nn.Module):

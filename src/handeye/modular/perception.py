@@ -19,6 +19,14 @@ from handeye.types import FloatArray
 Source = Callable[[int, np.random.Generator], tuple[NDArray[np.uint8], FloatArray]]
 """Draws n labelled pictures: (n, 84, 84) uint8 and Θ (n, 5)."""
 
+SightLoss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Loss of a network on pictures (m, 1, 84, 84) and Θ (m, 5)."""
+
+
+def theta_loss(net: nn.Module, pictures: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """L_p of what `net` sees."""
+    return perception_loss(net(pictures).float(), theta)
+
 
 @dataclass(frozen=True)
 class PerceptionConfig:
@@ -55,9 +63,11 @@ class PerceptionStage:
     """Regression of Θ from pictures of two sources, `camera_share` of them from `camera`."""
 
     def __init__(
-        self, net: nn.Module, average: nn.Module, sim: Source, camera: Source, config: PerceptionConfig, seed: int
-    ) -> None:
+        self, net: nn.Module, average: nn.Module, sim: Source, camera: Source, config: PerceptionConfig, seed: int,
+        loss: SightLoss = theta_loss,
+    ) -> None:  # fmt: skip
         """`average` has the shape of `net`; device and starting weights are those of `net`."""
+        self.loss = loss
         self.net, self.sim, self.camera, self.config = net, sim, camera, config
         self.average = average
         self.average.load_state_dict(net.state_dict())
@@ -67,13 +77,13 @@ class PerceptionStage:
         self.optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
 
     def step(self) -> dict[str, float]:
-        """One update. Returns the loss, the root mean square error of Θ̂, and the learning rate."""
+        """One update. Returns the loss and the learning rate."""
         rate = self.config.learning_rate * cosine(self.done, self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         pictures, theta = self._batch()
         with low_precision(self.device):
-            loss = self._loss(pictures, theta)
+            loss = self.loss(self.net, pictures, theta)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -81,10 +91,7 @@ class PerceptionStage:
         if self.config.average:
             # Early on the average forgets faster, so that it does not remember the start.
             average_into(self.average, self.net, max(self.config.average, 1 / (1 + self.done)))
-        return {"loss": loss.item(), "theta_rmse": float(np.sqrt(2 * loss.item() / theta.shape[1])), "rate": rate}
-
-    def _loss(self, pictures: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-        return perception_loss(self.net(pictures).float(), theta)
+        return {"loss": loss.item(), "rate": rate}
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         from_camera = round(self.config.batch * self.config.camera_share)
