@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def save(path: Path | str, tree: Tree) -> None:
@@ -72,7 +74,7 @@ def load(path: Path | str) -> Tree:
             if skeleton is None:
                 raise CheckpointError(f"{path} is a safetensors file, but not a handeye checkpoint")
             return _put_arrays(json.loads(skeleton), file.get_tensor)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
         raise CheckpointError(f"{path} is corrupt or not a safetensors file ({error})") from error
 
 
@@ -109,16 +111,25 @@ def _take_arrays(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     if isinstance(tree, torch.Tensor | np.ndarray):
         name, kind = f"{len(tensors):06d}", "torch" if isinstance(tree, torch.Tensor) else "numpy"
         # Copies, since tensors that share memory cannot be saved under two names.
-        tensors[name] = torch.as_tensor(tree).detach().clone().contiguous()
-        return {_ARRAY: name, "kind": kind}
+        tensors[name] = torch.as_tensor(tree).detach().clone(memory_format=torch.contiguous_format)
+        return {_ARRAY: name, "kind": kind, "channels_last": _channels_last(tree)}
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     raise TypeError(f"a checkpoint holds arrays, numbers, strings and None, not {type(tree).__name__}")
 
 
+def _channels_last(array: torch.Tensor | np.ndarray) -> bool:
+    """The layout is kept, since a fused optimiser steps through weights and moments as they lie in memory."""
+    if not isinstance(array, torch.Tensor) or array.ndim != 4:
+        return False
+    return array.is_contiguous(memory_format=torch.channels_last) and not array.is_contiguous()
+
+
 def _put_arrays(skeleton: Tree, get: Callable[[str], torch.Tensor]) -> Tree:
     if isinstance(skeleton, dict) and _ARRAY in skeleton:
         tensor = get(skeleton[_ARRAY])
+        if skeleton.get("channels_last"):
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
         return tensor.numpy() if skeleton["kind"] == "numpy" else tensor
     if isinstance(skeleton, dict):
         return {key: _put_arrays(value, get) for key, value in skeleton.items()}

@@ -12,11 +12,19 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from handeye.errors import Failure, Misuse
+
 STDERR = Console(stderr=True, highlight=False)
+MOST_SEEDS = 2**32
 
 
 class UsageError(ValueError):
     """Wrong usage: exit status 2."""
+
+
+def _need_seed(seed: int) -> None:
+    if not 0 <= seed < MOST_SEEDS:
+        raise Misuse(f"seed must be in 0 … {MOST_SEEDS - 1}, got {seed}")
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class TrainOptions:
     """Take finished stages from this run, where their configuration and seed are the same."""
     runner: Literal["local", "ray"] = "local"
     """Who runs the workers."""
+
+    def __post_init__(self) -> None:
+        _need_seed(self.seed)
 
 
 def _train(arguments: list[str]) -> int:
@@ -54,7 +65,8 @@ def _train(arguments: list[str]) -> int:
     from handeye.train import train
 
     folder = train(arguments[0], parsed.config, parsed.options, STDERR)
-    STDERR.print(f"done: {folder}\nnext: handeye evaluate {folder}   or   handeye report {folder} --out report")
+    STDERR.print(f"done: {folder}", soft_wrap=True)
+    STDERR.print(f"next: handeye evaluate {folder}   or   handeye report {folder} --out report", soft_wrap=True)
     return 0
 
 
@@ -75,6 +87,9 @@ class EvaluateOptions:
     video: str | None = None
     """Write a video of some trials (.gif, .webp or .mp4)."""
 
+    def __post_init__(self) -> None:
+        _need_seed(self.seed or 0)
+
 
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
@@ -93,10 +108,10 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    names = list(next(iter(figures["nets"].values())))
-    table = Table("net", *names, title=f"{figures['checkpoint']} in {figures['domain']}, {figures['episodes']} trials")
-    for net, values in figures["nets"].items():
-        table.add_row(net, *(f"{values[name]:.3f}" if name in values else "" for name in names))
+    nets = figures["nets"]
+    table = Table("", *nets, title=f"{figures['checkpoint']} in {figures['domain']}, {figures['episodes']} trials")
+    for name in next(iter(nets.values())):
+        table.add_row(name, *(f"{values[name]:.3f}" if name in values else "" for values in nets.values()))
     Console().print(table)
 
 
@@ -133,6 +148,9 @@ class PicturesOptions:
     seed: int = 1
     """Of the training pictures; the held-out ones use the next."""
 
+    def __post_init__(self) -> None:
+        _need_seed(self.seed)
+
 
 def _pictures(arguments: list[str]) -> int:
     options = _parse(PicturesOptions, arguments, "handeye pictures")
@@ -144,7 +162,7 @@ def _pictures(arguments: list[str]) -> int:
     out = Path(options.out)
     pictures.write(out / "train", *camera_domain.labelled(options.pictures, options.seed, label_noise=True))
     pictures.write(out / "heldout", *camera_domain.labelled(options.heldout, options.seed + 1, label_noise=False))
-    STDERR.print(f"{options.pictures} training and {options.heldout} held-out pictures in {out}")
+    STDERR.print(f"{options.pictures} training and {options.heldout} held-out pictures in {out}", soft_wrap=True)
     return 0
 
 
@@ -229,17 +247,16 @@ def main(arguments: list[str] | None = None) -> int:
         status = _status(error)
         if status is None:
             raise
-        STDERR.print(f"handeye: {error}", markup=False)
+        # One line, whatever the width: a command in it can be copied.
+        STDERR.print(f"handeye: {str(error) or 'not enough memory'}", markup=False, soft_wrap=True)
         return status
 
 
 def _status(error: Exception) -> int | None:
     """Exit status of an error that a user can mend; None for a defect of ours."""
-    from handeye.errors import Failure, Misuse
-
     if isinstance(error, UsageError | Misuse):
         return 2
-    return 1 if isinstance(error, Failure | OSError) else None
+    return 1 if isinstance(error, Failure | OSError | MemoryError) else None
 
 
 def _parse(kind: Any, arguments: list[str], program: str, line: str | None = None) -> Any:

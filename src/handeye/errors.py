@@ -7,3 +7,22 @@ class Misuse(ValueError):
 
 class Failure(RuntimeError):
     """Something outside is not as it must be: a file, a folder, a disk, a package."""
+
+
+def need(config: object, names: tuple[str, ...], low: float, high: float, above: bool = False) -> None:
+    """Check fields of a configuration: finite, and in [`low`, `high`], or in (`low`, `high`] with `above`.
+
+    Raises:
+        Misuse: naming the field, its value and the range.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not (low < value if above else low <= value) or not value <= high:
+            raise Misuse(f"{name} must be in {'(' if above else '['}{low:g}, {high:g}], got {value}")
+
+
+def need_one_of(config: object, name: str, valid: tuple[str, ...]) -> None:
+    """Raises: Misuse unless the field `name` is one of `valid`."""
+    value = getattr(config, name)
+    if value not in valid:
+        raise Misuse(f"{name} must be one of {', '.join(valid)}, got {value!r}")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from handeye.checkpoint import write_whole
+
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Wilson score interval of a rate. Raises: ValueError without trials."""
@@ -57,7 +59,8 @@ class MetricsWriter:
     def rewind(self, stage: str, step: int) -> None:
         """Drop the rows of `stage` after `step`."""
         rows = [row for row in read_rows(self.path) if row["stage"] != stage or row["step"] <= step]
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_whole(self.path, lambda partial: partial.write_text(text))
 
     def close(self) -> None:
         if self.board is not None:

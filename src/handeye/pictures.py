@@ -6,6 +6,8 @@ metres in the arm's frame, and the joint angles in radians. Pictures are 84×84 
 
 import csv
 import math
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +36,26 @@ def write(folder: Path, pictures: NDArray[np.uint8], theta: FloatArray) -> None:
     """
     if folder.exists():
         raise PictureError(f"{folder} exists already: choose a new folder")
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         (partial / "images").mkdir(parents=True)
-        targets, joints = planar_arm.from_theta(theta)
-        with (partial / "labels.csv").open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(COLUMNS)
-            for i, (picture, target, pose) in enumerate(zip(pictures, targets, joints, strict=True)):
-                name = f"{i:06d}.png"
-                Image.fromarray(picture).save(partial / "images" / name)
-                rows.writerow([name, *(f"{value:.6f}" for value in (*target, *pose))])
+        _write_rows(partial, pictures, theta)
         partial.rename(folder)
     except OSError as error:
         raise PictureError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_rows(folder: Path, pictures: NDArray[np.uint8], theta: FloatArray) -> None:
+    targets, joints = planar_arm.from_theta(theta)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(COLUMNS)
+        for i, (picture, target, pose) in enumerate(zip(pictures, targets, joints, strict=True)):
+            name = f"{i:06d}.png"
+            Image.fromarray(picture).save(folder / "images" / name)
+            rows.writerow([name, *(f"{value:.6f}" for value in (*target, *pose))])
 
 
 def read(folder: Path) -> tuple[NDArray[np.uint8], FloatArray]:

@@ -17,7 +17,7 @@ from handeye.checkpoint import CheckpointError
 from handeye.envs import camera_domain, reach_pictures
 from handeye.envs.reach_floor import floor_m
 from handeye.envs.reaching import ACTIONS, PlanarReachConfig, PlanarReachVectorEnv, draw_theta, guide
-from handeye.errors import Misuse
+from handeye.errors import Misuse, need, need_one_of
 from handeye.evaluate import distance_figures, reach_figures, run_reach_trials, sight_figures
 from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
@@ -32,6 +32,7 @@ STAGES = ("sim", "adapted", "control", "finetuned", "naive")
 NETS = ("initial", "naive", "finetuned", "control")
 HELD_OUT_SEED = 2
 HELD_OUT = STORED_TRIALS = 400
+MOST_EPISODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,12 @@ class ReachConfig:
     naive: FinetuneConfig = FinetuneConfig(beta=0.0)
 
     def __post_init__(self) -> None:
-        if self.networks not in ("paper", "keypoints"):
-            raise Misuse(f"networks must be paper or keypoints, got {self.networks!r}")
+        need_one_of(self, "networks", ("paper", "keypoints"))
+        need(self, ("camera_pictures",), 1, 1_000_000)
+        need(self, ("camera_seed",), 0, 2**32)
+        need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
-        if not 1 <= self.camera_pictures <= 1_000_000:
-            raise Misuse(f"camera_pictures must be in 1 … 1000000, got {self.camera_pictures}")
-        if not 0.5 <= self.guide_tolerance_steps <= 10:
-            raise Misuse(f"guide_tolerance_steps must be in [0.5, 10], got {self.guide_tolerance_steps}")
 
 
 def geometry() -> keypoints.Geometry:
@@ -122,9 +121,11 @@ def camera_source(config: ReachConfig) -> Source:
 
 
 def plan(config: ReachConfig, seed: int) -> Plan:
-    """The stages of a training: SIM, adapted, control, fine-tuned, naive. Bad pictures are reported here."""
+    """The stages of a training: SIM, adapted, control, fine-tuned, naive. Bad files are reported here."""
     camera = camera_source(config)
     kind, loss = config.networks, sight_loss(config.networks)
+    if config.conv1:
+        networks.load_conv1(new_perception(kind), config.conv1)
 
     def fresh(results: Results, name: str) -> nn.Module:
         net = new_perception(kind)
@@ -257,8 +258,8 @@ def stored_trials() -> dict[str, NDArray]:
 
 def choose_trials(episodes: int, seed: int | None) -> dict[str, NDArray]:
     """The first of the stored trials, or fresh ones drawn from `seed`. Raises: ValueError for too many or none."""
-    if episodes < 1:
-        raise Misuse(f"--episodes must be at least 1, got {episodes}")
+    if not 1 <= episodes <= MOST_EPISODES:
+        raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
     if seed is None:
         stored = stored_trials()
         most = len(stored["target_m"])

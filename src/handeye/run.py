@@ -108,8 +108,8 @@ def write_config(folder: Path, experiment: str, seed: int, config: Any) -> None:
 def read_config(folder: Path) -> dict[str, Any]:
     """What `write_config` wrote. Raises: RunError if the folder holds no run."""
     try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        return dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, TypeError, ValueError) as error:
         raise RunError(f"{folder} is not a run's folder: no readable config.json ({error})") from error
 
 
@@ -135,6 +135,8 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
     Raises:
         Interrupted: SIGINT or SIGTERM; the state is saved.
     """
+    for left in (folder / "checkpoints").glob(".*.partial"):
+        left.unlink()
     writer = MetricsWriter(folder)
     results: Results = {}
     try:
@@ -161,7 +163,7 @@ def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | 
         return checkpoint.load(own)
     if reuse is not None and (other := reuse / "checkpoints" / own.name).is_file():
         done = checkpoint.load(other)
-        if done["key"] == key:
+        if done.get("key") == key:
             checkpoint.save(own, done)
             return done
     return None

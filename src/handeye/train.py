@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from handeye import checkpoint, reach, run
+from handeye import checkpoint, experiments, reach, run
 from handeye.errors import Failure, Misuse
 
 
@@ -23,35 +24,41 @@ def train(name: str, config: reach.ReachConfig, options: Any, console: Console) 
         raise Failure(f"nothing to reuse at {reuse}: it has no checkpoints folder")
     if options.resume:
         folder = run.find_folder(name, options.seed, options.out)
-        _same_config(folder, name, options.seed, config)
+        config = _resumed_config(folder, name, options.seed, config)
     plan = reach.plan(config, options.seed)
     if not options.resume:
         folder = run.create_folder(name, options.seed, options.out)
         run.write_config(folder, name, options.seed, config)
-    console.print(f"run folder: {folder}")
+    console.print(f"run folder: {folder}", soft_wrap=True)
     try:
         results = run.run_stages(folder, plan, options.seed, console, reuse)
     except run.Interrupted as stop:
-        again = f"handeye train {name} --seed {options.seed} --out {folder} --resume"
+        again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
         raise run.Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
     checkpoint.save(final, reach.final_checkpoint(config, name, options.seed, results))
     return folder
 
 
-def _same_config(folder: Path, name: str, seed: int, config: reach.ReachConfig) -> None:
-    """Raises: Misuse if the run at `folder` was started otherwise."""
+def _resumed_config(folder: Path, name: str, seed: int, config: reach.ReachConfig) -> reach.ReachConfig:
+    """The configuration that the run at `folder` was started with; `config` may repeat it, or be the experiment's own.
+
+    Raises:
+        Misuse: the run was started otherwise.
+        Failure: its configuration means nothing to this version.
+    """
     before = run.read_config(folder)
-    now = json.loads(json.dumps(dataclasses.asdict(config)))
-    if (before["experiment"], before["seed"]) != (name, seed):
-        raise Misuse(
-            f"{folder} is a run of {before['experiment']} with seed {before['seed']}, not {name} with seed {seed}"
-        )
-    changed = _differences(before["config"], now)
-    if changed:
-        raise Misuse(
-            f"{folder} was started with another configuration: {'; '.join(changed)}. Resume it with the same options"
-        )
+    if (before.get("experiment"), before.get("seed")) != (name, seed):
+        started = f"{before.get('experiment')} with seed {before.get('seed')}"
+        raise Misuse(f"{folder} is a run of {started}, not {name} with seed {seed}")
+    try:
+        stored = reach.read_config(before["config"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Failure(f"{folder} was started by another version of handeye: {error}") from error
+    if config not in (stored, experiments.find(name).config):
+        changed = "; ".join(_differences(before["config"], json.loads(json.dumps(dataclasses.asdict(config)))))
+        raise Misuse(f"{folder} was started with another configuration: {changed}. Resume it with the same options")
+    return stored
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:

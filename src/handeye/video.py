@@ -123,11 +123,11 @@ def _header(actor: Actor, domain: str) -> Image.Image:
     image = Image.new("RGB", (_width(), HEADER_PX), PAPER)
     pen = ImageDraw.Draw(image)
     place = "simulation" if domain == "sim" else "synthetic camera domain"
-    pen.text((GAP_PX, 7), f"{actor.label}, {place}", INK, _font(16))
-    words = "right: what it sees" if actor.sees else "right: the picture (it is given the truth)"
+    pen.text((2 * GAP_PX, 6), f"{actor.label}, {place}", INK, _font(16))
+    words, colour = "right: the picture, which it does not need", QUIET
     if actor.perception is not None:
-        words = f"outline: where it believes arm and target are   {words}"
-    pen.text((_width() - GAP_PX, 9), words, BELIEF if actor.perception is not None else QUIET, _font(13), anchor="ra")
+        words, colour = "outline: where it believes arm and target are   right: what it sees", BELIEF
+    pen.text((_width() - 2 * GAP_PX, 8), words, colour, _font(13), anchor="ra")
     return image
 
 
@@ -185,8 +185,8 @@ def write(path: Path, frames: list[Image.Image]) -> None:
         Failure: a package is missing, or the file cannot be written.
     """
     _check_suffix(path)
-    content = ENCODERS[path.suffix.lower()]
-    checkpoint.write_whole(path, lambda partial: content(partial, frames))
+    encode = ENCODERS[path.suffix.lower()]
+    checkpoint.write_whole(path, lambda partial: encode(partial, frames))
 
 
 def _check_suffix(path: Path) -> None:
@@ -195,7 +195,7 @@ def _check_suffix(path: Path) -> None:
 
 
 def _write_webp(path: Path, frames: list[Image.Image]) -> None:
-    path.write_bytes(_animation(frames, "WEBP", quality=60, method=3))
+    path.write_bytes(_animation(frames, "WEBP", quality=60, method=2))
 
 
 def _write_gif(path: Path, frames: list[Image.Image]) -> None:
@@ -208,9 +208,7 @@ def _write_gif(path: Path, frames: list[Image.Image]) -> None:
 def _animation(frames: list[Image.Image], kind: str, **options: int) -> bytes:
     held = [FRAME_MS] * (len(frames) - 1) + [HOLD_MS]
     buffer = io.BytesIO()
-    frames[0].save(
-        buffer, kind, save_all=True, append_images=frames[1:], duration=held, loop=0, **options
-    )  # fmt: skip
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=held, loop=0, **options)
     return buffer.getvalue()
 
 

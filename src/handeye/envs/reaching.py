@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from handeye import planar_arm
 from handeye.envs import camera_domain, reach_pictures
-from handeye.errors import Misuse
+from handeye.errors import Misuse, need, need_one_of
 from handeye.types import Observation, Policy
 
 ACTIONS = 9
@@ -43,24 +43,22 @@ class PlanarReachConfig:
     """Reward of a step into a joint limit, which ends the trial."""
     max_steps: int = 300
     """A trial is truncated after this many steps."""
+    near_share: float = 0.0
+    """Share of trials that start within `near_rad` a joint of a pose at the target: a training aid."""
+    near_rad: float = 0.3
     observe: Literal["image", "theta", "both"] = "image"
     """Observation: `image` (84, 84, 1) uint8, `state` = the true Θ (5,) float32, or both."""
     domain: Literal["sim", "camera"] = "sim"
     """Who draws the picture: the plain simulator or the synthetic camera domain."""
 
     def __post_init__(self) -> None:
-        for name in ("step_rad", "success_radius_m"):
-            if not 0 < getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in ("success_steps", "max_steps"):
-            if not 1 <= getattr(self, name) <= 100_000:
-                raise Misuse(f"{name} must be in 1 … 100000, got {getattr(self, name)}")
-        for name in ("distance_weight", "success_reward", "limit_reward"):
-            if not np.isfinite(getattr(self, name)):
-                raise Misuse(f"{name} must be a finite number, got {getattr(self, name)}")
-        for name, valid in (("observe", OBSERVE), ("domain", DOMAINS)):
-            if getattr(self, name) not in valid:
-                raise Misuse(f"{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        need(self, ("step_rad", "success_radius_m"), 0, 1, above=True)
+        need(self, ("success_steps", "max_steps"), 1, 100_000)
+        need(self, ("near_share",), 0, 1)
+        need(self, ("near_rad",), 0, 10)
+        need(self, ("distance_weight", "success_reward", "limit_reward"), -1e6, 1e6)
+        need_one_of(self, "observe", OBSERVE)
+        need_one_of(self, "domain", DOMAINS)
 
 
 def observation_space(config: PlanarReachConfig) -> spaces.Dict:
@@ -139,6 +137,9 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
         for i in which:
             self.joints_rad[i] = planar_arm.random_joints(self.rngs[i], 1)[0]
             self.goal_joints_rad[i] = planar_arm.random_goals(self.rngs[i], 1)[0]
+            if self.config.near_share and self.rngs[i].random() < self.config.near_share:
+                near = self.goal_joints_rad[i] + self.rngs[i].uniform(-self.config.near_rad, self.config.near_rad, 3)
+                self.joints_rad[i] = np.clip(near, planar_arm.LOWER_RAD, planar_arm.UPPER_RAD)
         self.target_m[which] = planar_arm.hand(self.goal_joints_rad[which])
         self.steps_within[which] = self.steps[which] = 0
         self.done[which] = self.limit_hit[which] = False
@@ -250,9 +251,10 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
 class PlanarReachEnv(gym.Env):
     """One planar arm: the vector environment with N = 1, without the batch axis."""
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+
     def __init__(self, config: PlanarReachConfig | None = None, render_mode: str | None = None, **fields: Any) -> None:
         self.batch = PlanarReachVectorEnv(1, config, "disabled", render_mode, **fields)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
         self.render_mode = render_mode
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handeye.checkpoint import Tree
-from handeye.errors import Misuse
+from handeye.errors import need, need_one_of
 from handeye.modular.losses import q_loss, q_targets
 from handeye.modular.networks import greedy_on_theta
 from handeye.modular.perception import cosine, load_optimiser
@@ -65,17 +65,12 @@ class ControlConfig:
     """Rate of the running average of the weights that gives targets, and that is kept in the end."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "environments", "updates_per_step", "batch", "replay", "warm_up"):
-            if not 1 <= getattr(self, name) <= 100_000_000:
-                raise Misuse(f"{name} must be in 1 … 100000000, got {getattr(self, name)}")
-        for name in ("learning_rate", "epsilon_over", "target_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in ("discount", "epsilon_start", "epsilon_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.exploration not in ("k-gps", "epsilon-greedy"):
-            raise Misuse(f"exploration must be k-gps or epsilon-greedy, got {self.exploration!r}")
+        need(self, ("steps", "replay"), 1, 100_000_000)
+        need(self, ("environments", "updates_per_step", "batch"), 1, 100_000)
+        need(self, ("warm_up",), 1, self.replay)
+        need(self, ("learning_rate", "epsilon_over", "target_rate"), 0, 1, above=True)
+        need(self, ("discount", "epsilon_start", "epsilon_end"), 0, 1)
+        need_one_of(self, "exploration", ("k-gps", "epsilon-greedy"))
 
 
 def replay_of_theta(capacity: int) -> Replay:
@@ -118,7 +113,7 @@ class ControlStage:
     def step(self) -> dict[str, float]:
         """One update, after collecting what is due. Returns loss, mean Q-value, ε and what trials ended like."""
         self.policy.epsilon = self.epsilon(self.done)
-        while len(self.replay) < min(self.config.warm_up, self.config.replay):
+        while len(self.replay) < self.config.warm_up:
             remember(self.replay, self.experience.step(), self.config.discount)
         if self.done % self.config.updates_per_step == 0:
             remember(self.replay, self.experience.step(), self.config.discount)

@@ -10,7 +10,7 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import Misuse
+from handeye.errors import need
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive
@@ -57,17 +57,12 @@ class FinetuneConfig:
     """Rate of the running average of the weights that gives the targets of L_q, and that is kept in the end."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "task_batch", "environments", "replay", "warm_up"):
-            if not 1 <= getattr(self, name) <= 100_000_000:
-                raise Misuse(f"{name} must be in 1 … 100000000, got {getattr(self, name)}")
-        if not 0 <= self.camera_batch <= 100_000:
-            raise Misuse(f"camera_batch must be in 0 … 100000, got {self.camera_batch}")
-        for name in ("learning_rate", "learning_rate_end", "target_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in ("beta", "momentum", "augment", "epsilon", "discount"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        need(self, ("steps", "replay"), 1, 100_000_000)
+        need(self, ("task_batch", "environments"), 1, 100_000)
+        need(self, ("warm_up",), 1, self.replay)
+        need(self, ("camera_batch", "seed"), 0, 100_000)
+        need(self, ("learning_rate", "learning_rate_end", "target_rate"), 0, 1, above=True)
+        need(self, ("beta", "momentum", "augment", "epsilon", "discount"), 0, 1)
 
 
 class Combined(nn.Module):
@@ -111,7 +106,7 @@ class FinetuneStage:
     def step(self) -> dict[str, float]:
         """One step of all environments and one update. Returns L_p, L_q, and what trials ended like."""
         config = self.config
-        while len(self.replay) < min(config.warm_up, config.replay):
+        while len(self.replay) < config.warm_up:
             remember(self.replay, self.experience.step(), config.discount)
         remember(self.replay, self.experience.step(), config.discount)
         rate = config.learning_rate * (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from handeye.errors import Failure
 from handeye.nn import low_precision, to_float
 from handeye.types import Observation, Policy
 
@@ -49,18 +51,21 @@ def load_conv1(net: nn.Module, path: str) -> None:
     """Start the first convolution from a safetensors file with `weight` (64, 1, 7, 7) and, if given, `bias` (64,).
 
     Raises:
-        ValueError: missing file, tensor or another shape.
+        Failure: missing or corrupt file, missing tensor or another shape.
     """
     if not Path(path).is_file():
-        raise ValueError(f"no conv1 weights file at {path}")
-    given = load_file(path)
+        raise Failure(f"no conv1 weights file at {path}")
+    try:
+        given = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise Failure(f"conv1 weights {path}: corrupt or not a safetensors file ({error})") from error
     first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
     for name, own in first.named_parameters():
         if name == "bias" and name not in given:
             continue
         found = tuple(given[name].shape) if name in given else "nothing"
         if found != tuple(own.shape):
-            raise ValueError(f"conv1 weights {path}: {name} must have shape {tuple(own.shape)}, found {found}")
+            raise Failure(f"conv1 weights {path}: {name} must have shape {tuple(own.shape)}, found {found}")
         own.data.copy_(given[name])
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import Misuse
+from handeye.errors import need
 from handeye.modular.losses import perception_loss
 from handeye.nn import average_into, low_precision, to_float
 from handeye.types import FloatArray
@@ -44,14 +44,10 @@ class PerceptionConfig:
     """Rate of the running average of the weights that is kept in the end; 0 keeps the last weights."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if not 1 <= getattr(self, name) <= 10_000_000:
-                raise Misuse(f"{name} must be in 1 … 10000000, got {getattr(self, name)}")
-        if not 0 < self.learning_rate <= 1:
-            raise Misuse(f"learning_rate must be in (0, 1], got {self.learning_rate}")
-        for name in ("camera_share", "augment", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise Misuse(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        need(self, ("steps",), 1, 100_000_000)
+        need(self, ("batch",), 1, 100_000)
+        need(self, ("learning_rate",), 0, 1, above=True)
+        need(self, ("camera_share", "augment", "average"), 0, 1)
 
 
 def cosine(step: int, steps: int) -> float:

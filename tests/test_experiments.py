@@ -1,0 +1,80 @@
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import handeye
+from handeye import experiments, reach
+from handeye.envs.reaching import PlanarReachConfig
+from handeye.experiments import EXPERIMENTS
+from handeye.modular.control import ControlConfig
+from handeye.modular.finetune import FinetuneConfig
+from handeye.modular.perception import PerceptionConfig
+from handeye.reach import ReachConfig
+
+CONFIGS = (ReachConfig, PlanarReachConfig, PerceptionConfig, ControlConfig, FinetuneConfig)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_it_is_and_costs(name):
+    experiment = experiments.find(name)
+    assert experiment.task == "reach" and experiment.line and experiment.cost
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_configuration_comes_back_from_json(name):
+    config = EXPERIMENTS[name].config
+    assert reach.read_config(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_reach_paper_keeps_the_numbers_that_the_paper_states():
+    config = EXPERIMENTS["reach-paper"].config
+    assert config.networks == "paper"
+    assert (config.env.step_rad, config.env.success_radius_m, config.env.success_steps) == (0.04, 0.05, 3)
+    assert (config.env.distance_weight, config.env.max_steps) == (1e-3, 300)
+    assert config.camera_pictures == 1418 and config.adapted.camera_share == 0.75
+    assert config.control.exploration == "k-gps"
+    for tuning, beta in ((config.finetuned, 0.8), (config.naive, 0.0)):
+        assert (tuning.beta, tuning.task_batch, tuning.camera_batch, tuning.epsilon) == (beta, 64, 192, 0.1)
+        assert (tuning.learning_rate, tuning.learning_rate_end) == (0.01, 0.001)
+        assert not tuning.sum_gradients and not tuning.freeze_control
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("reach-quik", "reach-quick"), ("paper", "reach-paper"), ("", "reach-best")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(wrong, near):
+    with pytest.raises(experiments.UnknownExperiment, match=near):
+        experiments.find(wrong)
+
+
+def attributes_read(inside):
+    """Names read as attributes anywhere in the package, except within the class `inside`."""
+    names = set()
+    for path in Path(handeye.__file__).parent.rglob("*.py"):
+        waiting = [ast.parse(path.read_text())]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.ClassDef) and node.name == inside:
+                continue
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                names.add(node.attr)
+            waiting.extend(ast.iter_child_nodes(node))
+    return names
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_field_of_every_configuration_is_read(config):
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert fields <= attributes_read(inside=config.__name__)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_number_is_checked(config):
+    for field in dataclasses.fields(config):
+        if isinstance(field.default, float | int) and not isinstance(field.default, bool):
+            for value in (float("nan"), -1e30, 1e30):
+                with pytest.raises(ValueError, match=field.name):
+                    config(**{field.name: value})

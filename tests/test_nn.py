@@ -1,0 +1,43 @@
+import numpy as np
+import torch
+from torch import nn
+
+from handeye.nn import average_into, parameter_count, seeded, to_float
+
+
+def test_pictures_become_floats_between_0_and_1_with_channels_first():
+    pictures = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4, 1)
+    tensor = to_float(pictures)
+    assert tensor.shape == (2, 1, 3, 4) and tensor.dtype == torch.float32
+    np.testing.assert_allclose(tensor[1, 0].numpy(), pictures[1, ..., 0] / 255, rtol=1e-6)
+    assert to_float(np.full((1, 1, 1, 1), 255, np.uint8)).item() == 1.0
+
+
+def test_averages_move_by_their_rate_and_counters_are_copied():
+    average, network = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    with torch.no_grad():
+        average.weight.fill_(1.0)
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(4.0)
+        network.num_batches_tracked.fill_(7)
+    average_into(average, network, 0.25)
+    assert average.weight.tolist() == [1.5, 1.5]
+    assert average.running_mean.tolist() == [1.0, 1.0]
+    assert average.num_batches_tracked == 7
+    assert network.weight.tolist() == [3.0, 3.0]
+    average_into(average, network, 1.0)
+    assert torch.equal(average.weight, network.weight)
+
+
+def test_seeded_is_repeatable_and_leaves_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    with seeded(4):
+        first = nn.Linear(3, 3).weight
+    with seeded(4):
+        again = nn.Linear(3, 3).weight
+    assert torch.equal(first, again)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_parameter_count():
+    assert parameter_count(nn.Linear(3, 4)) == 16

@@ -1,0 +1,77 @@
+"""A toy world: enough to test the algorithms without an arm or a camera."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+CELLS = 5
+RIGHT, LEFT = 2, 0
+
+
+class Chain:
+    """Five cells in a row, `state` is one-hot; action 2 goes right, 0 goes left, seven others stay.
+
+    The right end pays 1 and ends the episode; after 12 steps it is truncated. By chance it is seldom reached.
+    """
+
+    max_steps = 12
+
+    def __init__(self, num_envs: int, autoreset: AutoresetMode = AutoresetMode.SAME_STEP) -> None:
+        self.num_envs = num_envs
+        self.single_action_space = spaces.Discrete(9)
+        self.metadata: dict[str, Any] = {"autoreset_mode": autoreset}
+        self.rng = np.random.default_rng()
+        self.cell = np.zeros(num_envs, np.int64)
+        self.age = np.zeros(num_envs, np.int64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple:
+        self.rng = np.random.default_rng(seed)
+        self._start(np.ones(self.num_envs, bool))
+        return self.observation(), {"cell": self.cell.copy()}
+
+    def _start(self, which: NDArray) -> None:
+        self.cell[which] = self.rng.integers(CELLS - 1, size=which.sum())
+        self.age[which] = 0
+
+    def step(self, actions: NDArray) -> tuple:
+        self.cell = np.clip(self.cell + (actions == RIGHT) - (actions == LEFT), 0, CELLS - 1)
+        self.age += 1
+        terminated = self.cell == CELLS - 1
+        truncated = ~terminated & (self.age >= self.max_steps)
+        over = terminated | truncated
+        info: dict[str, Any] = {"cell": self.cell.copy()}
+        observation = self.observation()
+        if over.any() and self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
+            final = np.where(over, [{"state": row} for row in observation["state"]], None)
+            self._start(over)
+            observation, info = self.observation(), {"final_obs": final, "_final_obs": over}
+        return observation, terminated.astype(np.float32), terminated, truncated, info
+
+    def observation(self) -> dict[str, NDArray]:
+        return {"state": np.eye(CELLS, dtype=np.float32)[self.cell]}
+
+    def state(self) -> dict[str, Any]:
+        return {"cell": self.cell.copy(), "age": self.age.copy(), "rng": self.rng.bit_generator.state}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.cell, self.age = np.array(state["cell"]), np.array(state["age"])
+        self.rng.bit_generator.state = state["rng"]
+
+
+def go_right(observation: dict[str, NDArray], /) -> NDArray:
+    """The expert of the chain."""
+    return np.full(len(observation["state"]), RIGHT)
+
+
+def draw(theta: NDArray) -> NDArray[np.uint8]:
+    """Pictures (N, 1, 5) of the cells."""
+    return (np.asarray(theta)[:, None, :] * 255).astype(np.uint8)
+
+
+def labelled(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A source of labelled pictures."""
+    theta = rng.random((count, CELLS), dtype=np.float32)
+    return draw(theta), theta
