@@ -273,7 +273,7 @@ def test_too_little_memory_is_one_line_and_a_defect_of_ours_is_not_hidden(monkey
         def evaluate(*_):
             raise error
 
-        monkeypatch.setattr("handeye.reach.evaluate", evaluate)
+        monkeypatch.setattr("handeye.reach_results.evaluate", evaluate)
         return main(["evaluate", "reach:guide"])
 
     assert fail(MemoryError()) == 1

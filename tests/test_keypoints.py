@@ -5,11 +5,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from handeye import planar_arm
+from handeye import checkpoint, planar_arm
 from handeye.envs import reach_pictures
-from handeye.modular.keypoints import KeypointPerception, KinematicControl
+from handeye.modular.keypoints import KeypointPerception, KinematicControl, keypoint_loss
+from handeye.modular.perception import PerceptionConfig, PerceptionStage
 from handeye.nn import seeded
-from handeye.reach import geometry
+from handeye.reach import draw_sim, geometry
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,23 @@ def test_perception_learns_where_things_are(scenes):
         losses.append(loss.item())
     assert losses[-1] < 0.75 * losses[0]
     assert net(pictures).shape == (8, 5)
+
+
+def test_two_halves_of_training_equal_one_whole_to_the_bit(tmp_path):
+    def stage(seed):
+        with seeded(seed):
+            net, average = (KeypointPerception(geometry(), width=8) for _ in range(2))
+        config = PerceptionConfig(steps=4, batch=4, camera_share=0.5, average=0.1)
+        return PerceptionStage(net, average, draw_sim, draw_sim, config, seed, keypoint_loss)
+
+    whole, half, resumed = stage(0), stage(0), stage(9)
+    for learning, steps in ((whole, 4), (half, 2)):
+        for _ in range(steps):
+            learning.step()
+    checkpoint.save(tmp_path / "c", half.state())
+    resumed.load_state(checkpoint.load(tmp_path / "c"))
+    resumed.step(), resumed.step()
+    assert all(torch.equal(value, whole.result()[name]) for name, value in resumed.result().items())
 
 
 def test_the_task_can_teach_perception_through_the_bottleneck(scenes):

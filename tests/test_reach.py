@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 import handeye
-from handeye import checkpoint, pictures, planar_arm, reach, run
+from handeye import checkpoint, pictures, planar_arm, reach, reach_results, run
 from handeye.checkpoint import CheckpointError
 from handeye.envs.reaching import PlanarReachConfig, PlanarReachEnv, PlanarReachVectorEnv
 from handeye.errors import Failure, Misuse
@@ -40,7 +40,7 @@ def file(tmp_path_factory):
 
 
 def test_the_stored_trials_are_400_reachable_pairs_within_the_task():
-    trials = reach.stored_trials()
+    trials = reach_results.stored_trials()
     joints, target, goal = trials["joints_rad"], trials["target_m"], trials["goal_joints_rad"]
     assert joints.shape == goal.shape == (400, 3) and target.shape == (400, 2)
     assert_allclose(planar_arm.hand(goal), target, atol=1e-6)
@@ -51,9 +51,9 @@ def test_the_stored_trials_are_400_reachable_pairs_within_the_task():
 
 
 def test_fewer_episodes_are_the_first_trials_and_a_seed_draws_fresh_ones():
-    first = reach.choose_trials(20, None)
-    assert all((value == reach.stored_trials()[name][:20]).all() for name, value in first.items())
-    fresh, again = reach.choose_trials(500, 3), reach.choose_trials(500, 3)
+    first = reach_results.choose_trials(20, None)
+    assert all((value == reach_results.stored_trials()[name][:20]).all() for name, value in first.items())
+    fresh, again = reach_results.choose_trials(500, 3), reach_results.choose_trials(500, 3)
     assert len(fresh["target_m"]) == 500
     assert all((fresh[name] == again[name]).all() for name in fresh)
     assert_allclose(planar_arm.hand(fresh["goal_joints_rad"]), fresh["target_m"])
@@ -62,7 +62,7 @@ def test_fewer_episodes_are_the_first_trials_and_a_seed_draws_fresh_ones():
 @pytest.mark.parametrize(("episodes", "seed"), [(0, None), (-1, 5), (401, None), (10**9, 1)])
 def test_impossible_numbers_of_trials_are_refused(episodes, seed):
     with pytest.raises(Misuse, match=rf"--episodes.*{episodes}|{episodes}.*--episodes"):
-        reach.choose_trials(episodes, seed)
+        reach_results.choose_trials(episodes, seed)
 
 
 @pytest.mark.parametrize("domain", ["sim", "camera"])
@@ -82,7 +82,7 @@ def test_a_checkpoint_is_small_enough_to_ship_and_acts_as_what_was_trained(tmp_p
     results = untrained(config)
     checkpoint.save(tmp_path / "c", reach.final_checkpoint(config, "x", 0, results))
     assert (tmp_path / "c").stat().st_size <= 3_000_000
-    loaded = reach.load_nets("c", checkpoint.load(tmp_path / "c"))
+    loaded = reach_results.load_nets("c", checkpoint.load(tmp_path / "c"))
     assert loaded.config == config
     control = reach.new_control(kind)
     control.load_state_dict(results["control"])
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_small_enough_to_ship_and_acts_as_what_was_trained(tmp_p
 
 
 def test_initial_is_adapted_perception_with_the_selected_control(file):
-    loaded = reach.load_nets(file, checkpoint.load(file))
+    loaded = reach_results.load_nets(file, checkpoint.load(file))
     results = untrained()
     perception, control = loaded.nets["initial"]
     assert torch.equal(perception.state_dict()["8.bias"], results["adapted"]["8.bias"].half().float())
@@ -108,7 +108,7 @@ def test_every_net_is_a_policy_of_one_or_many_observations(file):
     env = PlanarReachEnv(observe="both")
     observation, _ = env.reset(seed=0)
     batch = {name: np.stack([value, value]) for name, value in observation.items()}
-    for net in reach.NETS:
+    for net in reach_results.NETS:
         policy = handeye.load_policy(file, net=net)
         action = policy(observation)
         assert isinstance(action, int) and action in range(9)
@@ -118,21 +118,21 @@ def test_every_net_is_a_policy_of_one_or_many_observations(file):
 def test_policies_of_the_world_need_their_environment():
     env = PlanarReachVectorEnv(2, observe="theta")
     observation, _ = env.reset(seed=0)
-    for name in reach.WORLD_POLICIES:
-        assert reach.load_policy(name, env=env)(observation).shape == (2,)
+    for name in reach_results.WORLD_POLICIES:
+        assert reach_results.load_policy(name, env=env)(observation).shape == (2,)
         with pytest.raises(Misuse, match="env="):
-            reach.load_policy(name)
+            reach_results.load_policy(name)
 
 
 def test_a_net_that_does_not_exist_is_refused(file):
     with pytest.raises(Misuse, match="initial, naive, finetuned, control"):
-        reach.load_policy(file, net="best")
+        reach_results.load_policy(file, net="best")
 
 
 @pytest.mark.parametrize("tree", [{"task": "grasp"}, {}, [], None, "reach"])
 def test_checkpoints_of_another_task_are_refused(tree):
     with pytest.raises(CheckpointError, match="no reaching checkpoint"):
-        reach.load_nets("c", tree)
+        reach_results.load_nets("c", tree)
 
 
 @pytest.mark.parametrize("spoil", ["config", "modules", "control", "width", "field"])
@@ -147,7 +147,7 @@ def test_checkpoints_that_do_not_fit_are_refused(file, spoil):
     else:
         tree["config"]["colour"] = "red"
     with pytest.raises(CheckpointError, match="does not fit this version"):
-        reach.load_nets("c", tree)
+        reach_results.load_nets("c", tree)
 
 
 # Evaluation
@@ -155,11 +155,11 @@ def test_checkpoints_that_do_not_fit_are_refused(file, spoil):
 
 @pytest.mark.parametrize("domain", ["sim", "camera"])
 def test_evaluation_reports_every_net_and_repeats_itself(file, domain):
-    figures = reach.evaluate(file, 6, None, domain)
-    assert figures == reach.evaluate(file, 6, None, domain)
+    figures = reach_results.evaluate(file, 6, None, domain)
+    assert figures == reach_results.evaluate(file, 6, None, domain)
     assert (figures["task"], figures["domain"], figures["episodes"], figures["seed"]) == ("reach", domain, 6, None)
     assert figures["nets"].keys() == {"initial", "naive", "finetuned", "control", "floor"}
-    for net in reach.NETS:
+    for net in reach_results.NETS:
         assert figures["nets"]["floor"]["d_med_cm"] <= figures["nets"][net]["d_med_cm"]
         assert figures["nets"][net]["closest_med_cm"] <= figures["nets"][net]["d_med_cm"]
         assert figures["nets"][net]["steps_mean"] <= 10
@@ -167,8 +167,8 @@ def test_evaluation_reports_every_net_and_repeats_itself(file, domain):
 
 
 def test_the_guide_is_good_and_chance_is_not():
-    guided = reach.evaluate("reach:guide", 40, None, "sim")["nets"]["guide"]
-    chance = reach.evaluate("reach:random", 40, None, "sim")["nets"]["random"]
+    guided = reach_results.evaluate("reach:guide", 40, None, "sim")["nets"]["guide"]
+    chance = reach_results.evaluate("reach:random", 40, None, "sim")["nets"]["random"]
     assert guided["success"] > 0.9 > 0.2 > chance["success"]
     assert guided["d_med_cm"] <= 5.0 < chance["d_med_cm"]
 
@@ -207,6 +207,7 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
         replace(small, finetuned=replace(small.finetuned, beta=0.5)): {"finetuned"},
         replace(small, control=replace(small.control, steps=7)): {"control", "finetuned", "naive"},
         replace(small, env=replace(small.env, step_rad=0.1)): {"control", "finetuned", "naive"},
+        replace(small, guide_polish=True): {"control", "finetuned", "naive"},
         replace(small, adapted=replace(small.adapted, steps=7)): {"adapted", "finetuned", "naive"},
         replace(small, camera_pictures=4): {"adapted", "finetuned", "naive"},
         replace(small, sim=replace(small.sim, steps=7)): {"sim", "adapted", "finetuned", "naive"},

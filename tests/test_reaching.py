@@ -200,6 +200,19 @@ def test_trials_can_be_set():
     assert_allclose(observation["state"], planar_arm.to_theta(target, joints))
 
 
+def test_near_starts_are_a_share_of_the_trials():
+    def starts(share):
+        env = PlanarReachVectorEnv(400, observe="theta", near_share=share, near_rad=0.1)
+        env.reset(seed=0)
+        near = (np.abs(env.joints_rad - env.goal_joints_rad) <= 0.1).all(axis=1)
+        assert ((env.joints_rad >= planar_arm.LOWER_RAD) & (env.joints_rad <= planar_arm.UPPER_RAD)).all()
+        return near.mean()
+
+    assert starts(0.0) < 0.01
+    assert starts(0.5) == pytest.approx(0.5, abs=0.08)
+    assert starts(1.0) == 1.0
+
+
 # Restarts
 
 
@@ -286,12 +299,12 @@ def test_state_is_a_copy():
 # The kinematic controller of K-GPS
 
 
-def guided(away_steps, tolerance=1.0):
+def guided(away_steps, *options):
     env = PlanarReachVectorEnv(1, observe="theta")
     env.reset(seed=0)
     env.joints_rad[0] = BENT
     env.goal_joints_rad[0] = BENT + 0.04 * np.array(away_steps)
-    return guide(env, tolerance)(env.observation())[0]
+    return guide(env, *options)(env.observation())[0]
 
 
 @pytest.mark.parametrize(
@@ -303,8 +316,22 @@ def test_guide_moves_the_first_joint_that_is_a_step_away(away_steps, action):
 
 
 def test_guide_with_a_finer_tolerance_ends_nearer():
-    assert guided((0.6, 0.6, 0.6), tolerance=0.5) == 2
-    assert guided((0.4, 0.4, 0.4), tolerance=0.5) == HOLD
+    assert guided((0.6, 0.6, 0.6), 0.5) == 2
+    assert guided((0.4, 0.4, 0.4), 0.5) == HOLD
+
+
+def test_a_polishing_guide_ends_with_the_move_that_brings_the_hand_nearest():
+    env = PlanarReachVectorEnv(50, autoreset_mode="disabled", observe="theta")
+    env.reset(seed=0)
+    env.goal_joints_rad = env.joints_rad + np.random.default_rng(0).uniform(-0.039, 0.039, (50, 3))
+    env.target_m = planar_arm.hand(env.goal_joints_rad)
+    chosen = guide(env, 1.0, True)(env.observation())
+    start, distances = env.state(), []
+    for action in range(9):
+        env.load_state(start)
+        info = env.step(np.full(50, action))[4]
+        distances.append(np.where(info["limit_hit"], np.inf, info["distance_m"]))
+    assert_allclose(np.array(distances)[chosen, np.arange(50)], np.min(distances, axis=0))
 
 
 def test_guide_succeeds_wherever_no_limit_is_in_the_way():
@@ -325,7 +352,7 @@ def test_guide_succeeds_wherever_no_limit_is_in_the_way():
     [
         ("step_rad", 0), ("step_rad", float("nan")), ("success_radius_m", -0.1), ("success_steps", 0),
         ("max_steps", 0), ("distance_weight", float("inf")), ("success_reward", float("nan")),
-        ("limit_reward", float("-inf")), ("observe", "smell"), ("domain", "moon"),
+        ("limit_reward", float("-inf")), ("near_share", 1.5), ("near_rad", -1), ("observe", "smell"), ("domain", "moon"),
     ],
 )  # fmt: skip
 def test_configurations_that_make_no_task_name_the_field_and_the_value(field, value):

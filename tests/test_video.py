@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import tiny_runs
-from handeye import reach, video
+from handeye import reach, reach_results, video
 from handeye.errors import Failure, Misuse
 
 START = 2
@@ -18,7 +18,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(tiny):
-    return video.film(video.find_actor(str(tiny)), reach.choose_trials(START, None), "sim")
+    return video.film(video.find_actor(str(tiny)), reach_results.choose_trials(START, None), "sim")
 
 
 def test_one_frame_for_every_state_and_all_of_one_size(frames):
@@ -28,7 +28,7 @@ def test_one_frame_for_every_state_and_all_of_one_size(frames):
 
 
 def test_frame_shows_the_picture_that_the_network_sees(frames):
-    trials = reach.choose_trials(START, None)
+    trials = reach_results.choose_trials(START, None)
     first = reach.reach_pictures.draw(trials["target_m"], trials["joints_rad"])[0]
     left = 2 * video.GAP_PX + video.PANEL_PX + video.GAP_PX
     panel = frames[0].crop((left, video.HEADER_PX, left + video.PANEL_PX, video.HEADER_PX + video.PANEL_PX))
@@ -37,7 +37,7 @@ def test_frame_shows_the_picture_that_the_network_sees(frames):
 
 
 def test_belief_is_drawn_for_networks_and_not_for_the_guide(frames):
-    world = video.film(video.find_actor("reach:guide"), reach.choose_trials(1, None), "sim")
+    world = video.film(video.find_actor("reach:guide"), reach_results.choose_trials(1, None), "sim")
     belief = np.array([220, 30, 90])
 
     def marked(frame):
@@ -50,7 +50,7 @@ def test_belief_is_drawn_for_networks_and_not_for_the_guide(frames):
 
 def test_long_trials_are_thinned_but_keep_their_end():
     actor = video.Actor("still", lambda env: lambda observation: np.full(env.num_envs, 1))
-    frames = video.film(actor, reach.choose_trials(1, None), "sim")
+    frames = video.film(actor, reach_results.choose_trials(1, None), "sim")
     assert 100 <= len(frames) <= video.MOST_FRAMES + 1
 
 

@@ -15,6 +15,6 @@ gymnasium.register(
 
 def load_policy(name: str, **options: Any) -> Any:
     """`policy(observation) → action` of a checkpoint: a file, a run's folder or a shipped name."""
-    from handeye.reach import load_policy as load
+    from handeye.reach_results import load_policy as load
 
     return load(name, **options)

@@ -93,9 +93,9 @@ class EvaluateOptions:
 
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
-    from handeye import reach
+    from handeye import reach_results
 
-    figures = reach.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
+    figures = reach_results.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
     if options.video is not None:
         from handeye.video import write_trials
 

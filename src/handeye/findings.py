@@ -16,16 +16,13 @@ from rich.console import Console
 from torch import nn
 
 import handeye
-from handeye import checkpoint, planar_arm, reach, run
+from handeye import checkpoint, planar_arm, reach, reach_results, run
 from handeye.envs import camera_domain, reach_pictures
 from handeye.envs.reach_floor import floor_m
-from handeye.envs.reaching import PlanarReachVectorEnv
 from handeye.errors import Failure
-from handeye.evaluate import ReachTrials, run_reach_trials, sight_errors_px, sight_figures
+from handeye.evaluate import ReachTrials, sight_errors_px, sight_figures
 from handeye.metrics import read_rows
 from handeye.page import write_text
-from handeye.policies import Remembered
-from handeye.types import Policy
 
 DOMAINS = ("sim", "camera")
 MAP_CELLS = 12
@@ -38,8 +35,8 @@ FEWEST = 3
 class Protocol:
     """How much is measured. The defaults are the paper's protocol."""
 
-    trials: int = reach.STORED_TRIALS
-    camera_trials: int = reach.STORED_TRIALS
+    trials: int = reach_results.STORED_TRIALS
+    camera_trials: int = reach_results.STORED_TRIALS
     few: int = 20
     """Of the camera trials, as many as the paper ran on its robot."""
     pictures: int = 2000
@@ -55,7 +52,7 @@ class Run:
     folder: Path | None
     about: dict[str, Any]
     rows: list[dict[str, Any]]
-    nets: reach.ReachNets | None
+    nets: reach_results.ReachNets | None
 
     @property
     def experiment(self) -> str:
@@ -63,9 +60,9 @@ class Run:
         return str(self.about["experiment"])
 
     def pair(self, net: str) -> tuple[nn.Module | None, nn.Module]:
-        """Perception and control of a net; `sim_only` is perception before it was adapted. The run is finished."""
+        """Perception and control of a net. The run is finished."""
         assert self.nets is not None
-        return (self.nets.sim_only, self.nets.nets["control"][1]) if net == "sim_only" else self.nets.nets[net]
+        return self.nets.nets[net]
 
 
 def open_run(name: str) -> Run:
@@ -76,7 +73,7 @@ def open_run(name: str) -> Run:
     """
     if name in checkpoint.shipped():
         tree = checkpoint.load(checkpoint.find(name))
-        nets = reach.load_nets(name, tree)
+        nets = reach_results.load_nets(name, tree)
         about = {key: tree[key] for key in ("experiment", "seed", "config")}
         return Run(name, None, _resolved(about), [], nets)
     folder = Path(name)
@@ -84,7 +81,7 @@ def open_run(name: str) -> Run:
     if not str(about.get("experiment")).startswith("reach"):
         raise Failure(f"{name} is a run of {about.get('experiment')}: handeye report shows runs of reaching")
     final = folder / "checkpoints" / "final.safetensors"
-    loaded = reach.load_nets(name, checkpoint.load(final)) if final.is_file() else None
+    loaded = reach_results.load_nets(name, checkpoint.load(final)) if final.is_file() else None
     return Run(name, folder, _resolved(about), read_rows(folder / "metrics.jsonl"), loaded)
 
 
@@ -149,7 +146,7 @@ class Findings:
         """The least final distance (M,) in metres that any policy could reach on the trials."""
         assert of.nets is not None
         config = of.nets.config.env
-        trials = reach.choose_trials(self.protocol.trials, None)
+        trials = reach_results.choose_trials(self.protocol.trials, None)
         key = f"floor of {self.protocol.trials} trials {dataclasses.astuple(config)} {self.world}"
 
         def compute() -> list[float]:
@@ -162,7 +159,7 @@ class Findings:
 
         def compute() -> dict[str, float]:
             shown, theta = reach.held_out(domain)
-            return sight_figures(reach.see(_perception(of, net), shown), theta)
+            return sight_figures(reach_results.see(_perception(of, net), shown), theta)
 
         return dict(self._get(of, net, f"perception in {domain}", compute))
 
@@ -195,27 +192,16 @@ def weights_digest(*modules: nn.Module | None) -> str:
 def _world_digest() -> str:
     """Changes when the trials or either domain's pictures do, and with the version."""
     hasher = hashlib.blake2b(handeye.__version__.encode(), digest_size=8)
-    for array in reach.stored_trials().values():
+    for array in reach_results.stored_trials().values():
         hasher.update(array.tobytes())
     hasher.update(reach.draw_sim(4, np.random.default_rng(reach.HELD_OUT_SEED))[0].tobytes())
     hasher.update(camera_domain.labelled(4, reach.HELD_OUT_SEED, label_noise=False)[0].tobytes())
     return hasher.hexdigest()
 
 
-def _policy(of: Run, net: str) -> Policy:
-    assert of.nets is not None
-    if net != "sim_only":
-        return of.nets.policy(net)
-    nets = of.nets.nets | {"sim_only": of.pair("sim_only")}
-    return dataclasses.replace(of.nets, nets=nets).policy("sim_only")
-
-
 def _run_trials(of: Run, net: str, domain: str, count: int) -> dict[str, list[float]]:
     assert of.nets is not None
-    observe = "theta" if of.pair(net)[0] is None else "image"
-    env = PlanarReachVectorEnv(count, of.nets.config.env, "disabled", observe=observe, domain=domain)
-    options = reach.choose_trials(count, None)
-    trials = run_reach_trials(env, Remembered(_policy(of, net)), seed=0, options=options)
+    trials = of.nets.trials(net, reach_results.choose_trials(count, None), domain)
     return {field.name: _rounded(getattr(trials, field.name)) for field in dataclasses.fields(trials)}
 
 
@@ -236,7 +222,7 @@ def _error_maps(perception: nn.Module, domain: str, count: int) -> dict[str, Any
     else:
         shown, theta = reach.draw_sim(count, np.random.default_rng(reach.HELD_OUT_SEED))
     with torch.no_grad():
-        errors = sight_errors_px(reach.see(perception, shown), theta)
+        errors = sight_errors_px(reach_results.see(perception, shown), theta)
     target_m, joints_rad = planar_arm.from_theta(theta)
     places = (target_m, planar_arm.hand(joints_rad))
     maps = {}

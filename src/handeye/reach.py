@@ -1,37 +1,29 @@
-"""The reaching system put together: its configuration, its stages in order, and its evaluation."""
+"""The reaching system put together: its configuration, its stages in order, and its final checkpoint."""
 
-import csv
 import dataclasses
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from handeye import checkpoint, pictures, planar_arm
-from handeye.checkpoint import CheckpointError
 from handeye.envs import camera_domain, reach_pictures
-from handeye.envs.reach_floor import floor_m
-from handeye.envs.reaching import ACTIONS, PlanarReachConfig, PlanarReachVectorEnv, draw_theta, guide
+from handeye.envs.reaching import PlanarReachConfig, PlanarReachVectorEnv, draw_theta, guide
 from handeye.errors import Misuse, need, need_one_of
-from handeye.evaluate import distance_figures, reach_figures, run_reach_trials, sight_figures
 from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded
-from handeye.policies import Remembered, random_policy
 from handeye.run import Plan, Results
-from handeye.types import FloatArray, Observation, Policy
+from handeye.types import FloatArray, Policy
 
 STAGES = ("sim", "adapted", "control", "finetuned", "naive")
-NETS = ("initial", "naive", "finetuned", "control")
 HELD_OUT_SEED = 2
-HELD_OUT = STORED_TRIALS = 400
+HELD_OUT = 400
 MOST_EPISODES = 100_000
 
 
@@ -120,126 +112,86 @@ def camera_source(config: ReachConfig) -> Source:
     return draw
 
 
-def plan(config: ReachConfig, seed: int) -> Plan:
-    """The stages of a training: SIM, adapted, control, fine-tuned, naive. Bad files are reported here."""
-    camera = camera_source(config)
-    kind, loss = config.networks, sight_loss(config.networks)
-    if config.conv1:
-        networks.load_conv1(new_perception(kind), config.conv1)
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a training, each begun from the results so far."""
 
-    def fresh(results: Results, name: str) -> nn.Module:
-        net = new_perception(kind)
-        net.load_state_dict(results[name])
+    config: ReachConfig
+    seed: int
+    camera: Source
+
+    def sim(self, results: Results) -> PerceptionStage:
+        """Perception on simulated pictures, from fresh weights."""
+        with seeded(self.seed):
+            net = new_perception(self.config.networks)
+        if self.config.conv1:
+            networks.load_conv1(net, self.config.conv1)
+        return self._perception(net, self.config.sim)
+
+    def adapted(self, results: Results) -> PerceptionStage:
+        """Perception with a share of second-domain pictures, from `sim`."""
+        return self._perception(self._perceiving(results["sim"]), self.config.adapted)
+
+    def control(self, results: Results) -> ControlStage:
+        """Control on the true Θ."""
+        with seeded(self.seed):
+            net = new_control(self.config.networks)
+        env, expert = self._world(self.config.control.environments)
+        return ControlStage(net, new_control(self.config.networks), env, expert, self.config.control, self.seed)
+
+    def tuned(self, results: Results, tuning: FinetuneConfig) -> FinetuneStage:
+        """Both end to end, from `adapted` and `control`."""
+        kind, seed = self.config.networks, self.seed + tuning.seed
+        control = new_control(kind)
+        control.load_state_dict(results["control"])
+        net = Combined(self._perceiving(results["adapted"]), control)
+        average = Combined(new_perception(kind), new_control(kind))
+        env, expert = self._world(tuning.environments)
+        return FinetuneStage(net, average, env, expert, draw_theta, self.camera, tuning, seed)
+
+    def _perceiving(self, weights: checkpoint.Tree) -> nn.Module:
+        net = new_perception(self.config.networks)
+        net.load_state_dict(weights)
         return net
 
-    def sim(results: Results) -> PerceptionStage:
-        with seeded(seed):
-            net = new_perception(kind)
-        if config.conv1:
-            networks.load_conv1(net, config.conv1)
-        return PerceptionStage(net, new_perception(kind), draw_sim, camera, config.sim, seed, loss)
+    def _perception(self, net: nn.Module, training: PerceptionConfig) -> PerceptionStage:
+        kind = self.config.networks
+        return PerceptionStage(net, new_perception(kind), draw_sim, self.camera, training, self.seed, sight_loss(kind))
 
-    def adapted(results: Results) -> PerceptionStage:
-        return PerceptionStage(
-            fresh(results, "sim"), new_perception(kind), draw_sim, camera, config.adapted, seed, loss
-        )
+    def _world(self, environments: int) -> tuple[PlanarReachVectorEnv, Policy]:
+        env = PlanarReachVectorEnv(environments, self.config.env, observe="theta")
+        return env, guide(env, self.config.guide_tolerance_steps, self.config.guide_polish)
 
-    def control(results: Results) -> ControlStage:
-        with seeded(seed):
-            net = new_control(kind)
-        env = PlanarReachVectorEnv(config.control.environments, config.env, observe="theta")
-        expert = guide(env, config.guide_tolerance_steps, config.guide_polish)
-        return ControlStage(net, new_control(kind), env, expert, config.control, seed)
 
-    def finetuned(results: Results, tuning: FinetuneConfig) -> FinetuneStage:
-        control_net = new_control(kind)
-        control_net.load_state_dict(results["control"])
-        env = PlanarReachVectorEnv(tuning.environments, config.env, observe="theta")
-        return FinetuneStage(
-            Combined(fresh(results, "adapted"), control_net),
-            Combined(new_perception(kind), new_control(kind)),
-            env, guide(env, config.guide_tolerance_steps, config.guide_polish), draw_theta, camera, tuning, seed + tuning.seed,
-        )  # fmt: skip
+def plan(config: ReachConfig, seed: int) -> Plan:
+    """The stages of a training in order, each with all that decides its result.
 
-    seen = (kind, config.conv1, config.sim)
-    second = (config.real, config.camera_pictures, config.camera_seed)
-    acted = (kind, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
-    both = (*seen, *second, config.adapted, *acted)
+    Raises:
+        PictureError: the folder of second-domain pictures is not as it must be.
+    """
+    stages = Stages(config, seed, camera_source(config))
+    seen = (config.networks, config.conv1, config.sim)
+    adapted = (*seen, config.real, config.camera_pictures, config.camera_seed, config.adapted)
+    acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
-        ("sim", seen, sim),
-        ("adapted", (*seen, *second, config.adapted), adapted),
-        ("control", acted, control),
-        ("finetuned", (*both, config.finetuned), lambda results: finetuned(results, config.finetuned)),
-        ("naive", (*both, config.naive), lambda results: finetuned(results, config.naive)),
+        ("sim", seen, stages.sim),
+        ("adapted", adapted, stages.adapted),
+        ("control", acted, stages.control),
+        ("finetuned", (*adapted, *acted, config.finetuned), lambda results: stages.tuned(results, config.finetuned)),
+        ("naive", (*adapted, *acted, config.naive), lambda results: stages.tuned(results, config.naive)),
     ]
 
 
 def final_checkpoint(config: ReachConfig, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What is shipped: every module once, in half precision, and which make up which net."""
-    modules = {name: results[name] for name in ("sim", "adapted", "control")}
-    for name in ("finetuned", "naive"):
+    """What is shipped: every module trained so far once, in half precision, and the configuration."""
+    modules: dict[str, dict[str, Any]] = {k: results[k] for k in ("sim", "adapted", "control") if k in results}
+    for name in {"finetuned", "naive"} & results.keys():
         for part in ("perception", "control"):
             weights = results[name].items()
             modules[f"{name}_{part}"] = {k.removeprefix(part + "."): v for k, v in weights if k.startswith(part + ".")}
-    half = {name: {k: v.half() for k, v in weights.items()} for name, weights in modules.items()}
-    return {
-        "task": "reach", "experiment": experiment, "seed": seed,
-        "config": dataclasses.asdict(config), "modules": half,
-    }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ReachNets:
-    """The networks of a checkpoint: a perception and a control each; `control` sees the true Θ."""
-
-    name: str
-    config: ReachConfig
-    nets: dict[str, tuple[nn.Module | None, nn.Module]]
-    sim_only: nn.Module
-
-    def policy(self, net: str) -> Policy:
-        """Greedy policy of a net; it needs `image`, or `state` = Θ for `control`."""
-        perception, control = self.nets[net]
-        return (
-            networks.greedy_on_theta(control) if perception is None else networks.greedy_on_picture(perception, control)
-        )
-
-
-def load_nets(name: str, tree: checkpoint.Tree) -> ReachNets:
-    """The networks of a final reaching checkpoint.
-
-    Raises:
-        CheckpointError: the tree is of another task, or its weights do not fit.
-    """
-    if not isinstance(tree, dict) or tree.get("task") != "reach":
-        raise CheckpointError(
-            f"{name} is no reaching checkpoint (its task: {tree.get('task') if isinstance(tree, dict) else None})"
-        )
-    try:
-        config = read_config(tree["config"])
-        weights = tree["modules"]
-
-        def perception(module: str) -> nn.Module:
-            return _filled(new_perception(config.networks), weights[module])
-
-        def control(module: str) -> nn.Module:
-            return _filled(new_control(config.networks), weights[module])
-
-        acting = control("control")
-        nets: dict[str, tuple[nn.Module | None, nn.Module]] = {
-            "initial": (perception("adapted"), acting),
-            "naive": (perception("naive_perception"), control("naive_control")),
-            "finetuned": (perception("finetuned_perception"), control("finetuned_control")),
-            "control": (None, acting),
-        }
-        return ReachNets(name, config, nets, perception("sim"))
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{name} does not fit this version of handeye: {error}") from error
-
-
-def _filled(net: nn.Module, weights: dict[str, torch.Tensor]) -> nn.Module:
-    net.load_state_dict({key: value.float() for key, value in weights.items()})
-    return net.eval().requires_grad_(False)
+    half = {name: {k: v.half() for k, v in modules[name].items()} for name in sorted(modules)}
+    about = {"task": "reach", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
+    return about | {"modules": half}
 
 
 def read_config(values: dict[str, Any]) -> ReachConfig:
@@ -249,114 +201,8 @@ def read_config(values: dict[str, Any]) -> ReachConfig:
     return ReachConfig(**{key: parts[key](**value) if key in parts else value for key, value in values.items()})
 
 
-def stored_trials() -> dict[str, NDArray]:
-    """The 400 start poses, targets and goal poses of the fixed protocol, drawn once: reset options of M trials."""
-    text = (resources.files("handeye.envs") / "reach_trials.csv").read_text()
-    rows = np.array([[float(value) for value in row] for row in list(csv.reader(text.splitlines()))[1:]])
-    return {"joints_rad": rows[:, :3], "target_m": rows[:, 3:5], "goal_joints_rad": rows[:, 5:]}
-
-
-def choose_trials(episodes: int, seed: int | None) -> dict[str, NDArray]:
-    """The first of the stored trials, or fresh ones drawn from `seed`. Raises: ValueError for too many or none."""
-    if not 1 <= episodes <= MOST_EPISODES:
-        raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
-    if seed is None:
-        stored = stored_trials()
-        most = len(stored["target_m"])
-        if episodes > most:
-            raise Misuse(f"the fixed protocol has {most} trials, got --episodes {episodes}; --seed K draws any number")
-        return {name: values[:episodes] for name, values in stored.items()}
-    rng = np.random.default_rng(seed)
-    joints, goals = planar_arm.random_joints(rng, episodes), planar_arm.random_goals(rng, episodes)
-    return {"joints_rad": joints, "target_m": planar_arm.hand(goals), "goal_joints_rad": goals}
-
-
-def evaluate_policies(
-    config: PlanarReachConfig, policies: dict[str, Any], trials: dict[str, NDArray], domain: str, seed: int
-) -> dict[str, Any]:
-    """Figures of each policy on the same trials. A policy is made by a function of its environment.
-
-    `seed` decides the camera domain's noise. `floor` is added: the best final distance of any policy.
-    """
-    count = len(trials["target_m"])
-    nets: dict[str, Any] = {}
-    for name, make in policies.items():
-        env = PlanarReachVectorEnv(
-            count, config, "disabled", observe="both" if name == "control" else "image", domain=domain
-        )
-        nets[name] = reach_figures(run_reach_trials(env, make(env), seed=seed, options=trials))
-    best = floor_m(trials["joints_rad"], trials["target_m"], config)
-    return nets | {"floor": distance_figures(best)}
-
-
-def evaluate(name: str, episodes: int | None, seed: int | None, domain: str) -> dict[str, Any]:
-    """`handeye evaluate` for reaching: the dictionary of `--json`."""
-    trials = choose_trials(STORED_TRIALS if episodes is None else episodes, seed)
-    if name in WORLD_POLICIES:
-        config = PlanarReachConfig()
-        nets = evaluate_policies(config, {name.split(":")[1]: WORLD_POLICIES[name]}, trials, domain, seed or 0)
-        sight = {}
-    else:
-        loaded = load_nets(name, checkpoint.load(checkpoint.find(name)))
-        config = loaded.config.env
-        policies = {net: (lambda env, net=net: Remembered(loaded.policy(net))) for net in NETS}
-        nets = evaluate_policies(config, policies, trials, domain, seed or 0)
-        sight = measure_sight(loaded, domain)
-    return {
-        "task": "reach", "checkpoint": name, "domain": domain, "episodes": len(trials["target_m"]), "seed": seed,
-        "success_radius_cm": 100 * config.success_radius_m, "max_steps": config.max_steps,
-        "nets": nets, "perception": sight,
-    }  # fmt: skip
-
-
-def measure_sight(loaded: ReachNets, domain: str) -> dict[str, Any]:
-    """Errors of the perception networks in pixels, on held-out pictures of the domain."""
-    shown, theta = held_out(domain)
-    seen_by = {"sim_only": loaded.sim_only} | {net: pair[0] for net, pair in loaded.nets.items() if pair[0] is not None}
-    return {net: sight_figures(see(perception, shown), theta) for net, perception in seen_by.items()}
-
-
-@torch.no_grad()
-def see(perception: nn.Module, shown: NDArray[np.uint8], batch: int = 64) -> NDArray:
-    """Θ̂ (N, 5) of pictures (N, 84, 84)."""
-    parts = torch.as_tensor(shown[..., None]).split(batch)
-    return torch.cat([networks.perceive(perception, part) for part in parts]).numpy()
-
-
 def held_out(domain: str) -> tuple[NDArray[np.uint8], FloatArray]:
     """400 pictures that no training sees, with true labels."""
     if domain == "camera":
         return camera_domain.labelled(HELD_OUT, HELD_OUT_SEED, label_noise=False)
     return draw_sim(HELD_OUT, np.random.default_rng(HELD_OUT_SEED))
-
-
-WORLD_POLICIES = {
-    "reach:guide": guide,
-    "reach:random": lambda env: random_policy(ACTIONS, np.random.default_rng(0)),
-}
-"""Policies of the world itself, each built with the environment."""
-
-
-def load_policy(name: str, net: str = "finetuned", env: PlanarReachVectorEnv | None = None) -> Policy:
-    """Greedy policy of a checkpoint's net, or a policy of the world built with `env`.
-
-    It takes one observation and returns an int, or N of them and returns (N,).
-
-    Raises:
-        CheckpointError: no such checkpoint.
-        Misuse: no such net, or a policy of the world without its environment.
-    """
-    if name in WORLD_POLICIES:
-        if env is None:
-            raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
-        return WORLD_POLICIES[name](env)
-    if net not in NETS:
-        raise Misuse(f"net must be one of {', '.join(NETS)}, got {net!r}")
-    policy = load_nets(name, checkpoint.load(checkpoint.find(name))).policy(net)
-
-    def act(observation: Observation, /) -> Any:
-        if next(iter(observation.values())).ndim in (1, 3):
-            return int(policy({key: value[None] for key, value in observation.items()})[0])
-        return policy(observation)
-
-    return act

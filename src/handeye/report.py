@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from handeye import compare, plots, reach, video
+from handeye import compare, plots, reach, reach_results, video
 from handeye.checkpoint import write_whole
 from handeye.evaluate import distance_figures, reach_figures
 from handeye.findings import DOMAINS, Findings, Protocol, Run, open_run
@@ -205,7 +205,7 @@ def _distances(report: Report, run: Run) -> list[str]:
 
 def _videos(report: Report, run: Run) -> list[str]:
     assert run.nets is not None
-    trials = reach.choose_trials(report.findings.protocol.filmed, None)
+    trials = reach_results.choose_trials(report.findings.protocol.filmed, None)
     parts = []
     for net, domain in FILMED:
         report.findings.console.print(f"{run.name}: filming {net} in {domain} …", markup=False, soft_wrap=True)

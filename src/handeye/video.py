@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
-from handeye import checkpoint, planar_arm, reach
+from handeye import checkpoint, planar_arm, reach_results
 from handeye.envs import reach_pictures
 from handeye.envs.reaching import PlanarReachConfig, PlanarReachVectorEnv
 from handeye.errors import Failure, Misuse
@@ -69,7 +69,7 @@ class Recorder:
     def note(self) -> None:
         """Remember the present moment."""
         pictures = self.env.pictures[..., 0].copy()
-        belief = None if self.perception is None else reach.see(self.perception, pictures)
+        belief = None if self.perception is None else reach_results.see(self.perception, pictures)
         self.moments.append(Moment(self.env.joints_rad.copy(), self.env.target_m.copy(), pictures, belief))
 
 
@@ -83,17 +83,17 @@ def write_trials(name: str, seed: int | None, domain: str, path: Path) -> None:
         Failure: no such checkpoint, a package is missing, or the file cannot be written.
     """
     _check_suffix(path)
-    write(path, film(find_actor(name), reach.choose_trials(TRIALS, seed), domain, seed or 0))
+    write(path, film(find_actor(name), reach_results.choose_trials(TRIALS, seed), domain, seed or 0))
 
 
 def find_actor(name: str, net: str = "finetuned") -> Actor:
     """The policy of a checkpoint's net, or of the world. Raises: CheckpointError: no such checkpoint."""
-    if name in reach.WORLD_POLICIES:
-        return Actor(name, reach.WORLD_POLICIES[name])
-    return actor_of(reach.load_nets(name, checkpoint.load(checkpoint.find(name))), net)
+    if name in reach_results.WORLD_POLICIES:
+        return Actor(name, reach_results.WORLD_POLICIES[name])
+    return actor_of(reach_results.load_nets(name, checkpoint.load(checkpoint.find(name))), net)
 
 
-def actor_of(loaded: reach.ReachNets, net: str) -> Actor:
+def actor_of(loaded: reach_results.ReachNets, net: str) -> Actor:
     """The policy of one net of a checkpoint."""
     perception = loaded.nets[net][0]
     policy = loaded.policy(net)
@@ -104,7 +104,7 @@ def film(actor: Actor, trials: dict[str, NDArray], domain: str, seed: int = 0) -
     """Frames of M trials side by side; the last shows how they ended.
 
     Args:
-        trials: reset options of M trials, as `reach.choose_trials` gives them.
+        trials: reset options of M trials, as `reach_results.choose_trials` gives them.
         seed: decides the camera domain's noise.
     """
     observe = "image" if actor.sees else "both"
