@@ -352,7 +352,8 @@ def test_guide_succeeds_wherever_no_limit_is_in_the_way():
     [
         ("step_rad", 0), ("step_rad", float("nan")), ("success_radius_m", -0.1), ("success_steps", 0),
         ("max_steps", 0), ("distance_weight", float("inf")), ("success_reward", float("nan")),
-        ("limit_reward", float("-inf")), ("near_share", 1.5), ("near_rad", -1), ("observe", "smell"), ("domain", "moon"),
+        ("limit_reward", float("-inf")), ("near_share", 1.5), ("near_rad", -1), ("observe", "smell"),
+        ("domain", "moon"),
     ],
 )  # fmt: skip
 def test_configurations_that_make_no_task_name_the_field_and_the_value(field, value):

@@ -39,6 +39,8 @@ class TrainOptions:
     """Continue the run at --out, or the newest of this experiment and seed, exactly where it was saved."""
     reuse: str | None = None
     """Take finished stages from this run, where their configuration and seed are the same."""
+    until: Literal["sim", "adapted", "control", "finetuned", "naive"] = "naive"
+    """The last stage to run; --resume with a later one goes on."""
     runner: Literal["local", "ray"] = "local"
     """Who runs the workers."""
 

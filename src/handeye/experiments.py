@@ -56,8 +56,13 @@ REACH_QUICK = replace(
 REACH_BEST = replace(
     REACH_PAPER,
     networks="keypoints",
-    env=PlanarReachConfig(success_radius_m=0.01, max_steps=200),
-    guide_tolerance_steps=0.5,
+    env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
+    guide_polish=True,
+    sim=PerceptionConfig(steps=4_000),
+    adapted=PerceptionConfig(steps=3_000, learning_rate=5e-4, camera_share=0.75, augment=1.0),
+    control=replace(REACH_PAPER.control, steps=40_000, batch=256, learning_rate=1e-3),
+    finetuned=replace(REACH_PAPER.finetuned, steps=500, augment=1.0),
+    naive=replace(REACH_PAPER.naive, steps=500),
 )
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 

@@ -59,6 +59,10 @@ class Run:
         """The experiment that it is a run of."""
         return str(self.about["experiment"])
 
+    def has(self, *names: str) -> bool:
+        """Whether the run has come so far that these nets are there."""
+        return self.nets is not None and set(names) <= self.nets.nets.keys()
+
     def pair(self, net: str) -> tuple[nn.Module | None, nn.Module]:
         """Perception and control of a net. The run is finished."""
         assert self.nets is not None

@@ -40,8 +40,8 @@ class Report:
 
     @property
     def finished(self) -> list[Run]:
-        """The runs that have networks to measure."""
-        return [run for run in self.runs if run.nets is not None]
+        """The runs that have all networks."""
+        return [run for run in self.runs if run.has(*NAMES)]
 
     @property
     def subjects(self) -> list[Run]:
@@ -117,9 +117,9 @@ def _lead(report: Report) -> list[str]:
             f"with a mean return of {show(ended['mean_return'])} and {100 * ended['success']:.1f} % success "
             f"over {report.findings.protocol.trials} trials (the paper: 3.57 cm, 0.626)."
         )
-    unfinished = [run.name for run in report.runs if run.nets is None]
+    unfinished = [run.name for run in report.runs if run not in report.finished]
     if unfinished:
-        lines.append(f"Unfinished, so learning curves only: {', '.join(unfinished)}.")
+        lines.append(f"Not trained to the end, so only in curves and sweeps: {', '.join(unfinished)}.")
     return lines
 
 
@@ -224,7 +224,7 @@ def _learning(report: Report) -> list[str]:
     panels = [
         _panel(report.runs, acting, title="Control: success", **success),
         _panel(report.runs, acting, title="Control: return", unit="return of recent trials", key="return"),
-        _panel(report.runs, sight, title="Perception", unit="error of Θ̂ (rms)", key="theta_rmse", log=True),
+        _panel(report.runs, sight, title="Perception", unit="training loss", key="loss", log=True),
         _panel(report.runs, tuning, title="Fine-tuning: perception loss", unit="$L_p$", key="l_p", log=True),
         _panel(report.runs, tuning, title="Fine-tuning: task loss", unit="$L_q$", key="l_q", log=True),
         _panel(report.runs, tuning, title="Fine-tuning: success", **success),
@@ -288,8 +288,9 @@ def _comparisons(report: Report) -> list[str]:
     parts = [report.table(compare.runs_table(findings, runs))] if len(runs) > 1 else []
     seeds = compare.seeds_table(findings, runs)
     parts.append(report.table(seeds) if seeds else paragraph(ASK["seeds"]))
-    for name, sweeps in (("beta", compare.beta_sweeps), ("camera-share", compare.share_sweeps)):
-        found = sweeps(findings, runs)
+    sighted = [run for run in report.runs if run.has("sim_only", "initial")]
+    for name, sweeps, swept in (("beta", compare.beta_sweeps, runs), ("camera-share", compare.share_sweeps, sighted)):
+        found = sweeps(findings, swept)
         for sweep in found:
             parts += [report.table(sweep.table()), report.figure(sweep.name, plots.sweep_plot(sweep), sweep.title)]
         parts += [] if found else [paragraph(ASK[name])]

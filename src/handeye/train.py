@@ -26,6 +26,7 @@ def train(name: str, config: reach.ReachConfig, options: Any, console: Console) 
         folder = run.find_folder(name, options.seed, options.out)
         config = _resumed_config(folder, name, options.seed, config)
     plan = reach.plan(config, options.seed)
+    plan = plan[: [stage for stage, _, _ in plan].index(options.until) + 1]
     if not options.resume:
         folder = run.create_folder(name, options.seed, options.out)
         run.write_config(folder, name, options.seed, config)
