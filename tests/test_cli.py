@@ -112,6 +112,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(whole, tmp_path):
     assert final(out) == final(whole)
 
 
+def test_a_training_can_end_early_and_go_on_later(whole, tmp_path, capsys):
+    out = tmp_path / "early"
+    assert main(["train", "reach-quick", "--out", str(out), *TINY, "--until", "sim"]) == 0
+    assert main(["evaluate", str(out), "--episodes", "2"]) == 1
+    assert "no control network yet" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["train", "reach-quick", "--out", str(out), "--resume", "--until", "control"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--episodes", "2", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["nets"].keys() == {"initial", "control", "floor"}
+    assert main(["train", "reach-quick", "--out", str(out), "--resume"]) == 0
+    assert final(out) == final(whole)
+
+
 def test_reuse_takes_over_what_is_done(whole, tmp_path):
     assert main(["train", "reach-quick", "--out", str(tmp_path / "again"), *TINY, "--reuse", str(whole)]) == 0
     assert final(tmp_path / "again") == final(whole)

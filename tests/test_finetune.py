@@ -74,7 +74,6 @@ def test_labels_do_not_move_control_and_beta_1_keeps_the_task_out_of_perception(
         pictures, theta = labelled(count, rng)
         return pictures, theta + 3
 
-    # With SGD, one step moves a module by its gradient alone.
     honest, lied = stage(beta=0.8), stage(beta=0.8, camera=lying)
     run(honest, 1), run(lied, 1)
     assert equal(honest.net.control.state_dict(), lied.net.control.state_dict())
@@ -93,7 +92,9 @@ def test_it_explores_by_its_epsilon():
     assert (learning.replay.rows["action"][:64] == 2).all()
 
 
-@pytest.mark.parametrize("variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}])
+@pytest.mark.parametrize(
+    "variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"optimiser": "sgd"}]
+)
 def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant):
     whole, half, resumed = stage(**variant), stage(**variant), stage(seed=9, **variant)
     last = run(whole, 20)
@@ -109,7 +110,7 @@ def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant)
     ("field", "value"),
     [("steps", 0), ("task_batch", 0), ("camera_batch", -1), ("environments", 0), ("environments", 10**8),
      ("replay", 0), ("warm_up", 0), ("seed", -1), ("learning_rate", 0), ("learning_rate_end", float("nan")),
-     ("target_rate", 0), ("beta", 1.2), ("momentum", -1), ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
+     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
 )  # fmt: skip
 def test_configurations_that_train_nothing_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):

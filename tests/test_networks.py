@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from handeye.modular.networks import (
+    Darkness,
     control_net,
     greedy_on_picture,
     greedy_on_theta,
@@ -39,6 +40,14 @@ def test_perception_maps_pictures_to_five_numbers():
     theta = perceive(net, pictures)
     assert theta.shape == (3, 5) and theta.dtype == torch.float32
     torch.testing.assert_close(perceive(net, pictures[1:2]), theta[1:2], rtol=0.02, atol=0.005)
+
+
+def test_darkness_is_zero_on_the_brightest_ground_and_does_not_depend_on_exposure():
+    pictures = torch.rand(4, 1, 6, 6)
+    pictures[:, :, 0, 0] = 1.0
+    torch.testing.assert_close(Darkness()(pictures), 1 - pictures)
+    torch.testing.assert_close(Darkness()(0.4 * pictures), 1 - pictures)
+    assert Darkness()(torch.zeros(1, 1, 2, 2)).isfinite().all()
 
 
 def constant(values):

@@ -114,7 +114,7 @@ def test_runs_with_the_same_networks_share_their_trials(tmp_path, monkeypatch):
 def test_report_of_an_unfinished_run_shows_its_curves(tmp_path):
     folder = tiny_runs.make_run(tmp_path / "run", finished=False)
     html, _ = spoken([folder], tmp_path / "out")
-    assert "Unfinished" in html and "data:image/png" in html
+    assert "Not trained to the end" in html and "data:image/png" in html
     assert (tmp_path / "out" / "figures" / "learning.png").is_file()
     assert not (tmp_path / "out" / "tables").exists()
 

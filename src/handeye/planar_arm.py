@@ -74,7 +74,23 @@ def random_goals(rng: np.random.Generator, count: int) -> NDArray:
     goals = np.empty((0, 3))
     while len(goals) < count:
         poses = random_joints(rng, 2 * count)
-        at = hand(poses)
-        inside = ((at >= TARGET_LOW_M) & (at <= TARGET_HIGH_M)).all(axis=-1)
-        goals = np.concatenate([goals, poses[inside]])
+        goals = np.concatenate([goals, poses[in_region(hand(poses))]])
     return goals[:count]
+
+
+def random_scenes(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
+    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the hand.
+
+    A reaching arm spends its decisive steps where hand and target overlap in the picture, which independent
+    poses and targets would hardly ever show. The distance there spreads evenly over the scales 1 … 20 cm.
+    """
+    joints, target = random_joints(rng, count), hand(random_goals(rng, count))
+    scale_m = np.exp(rng.uniform(np.log(0.01), np.log(0.2), (count, 1)))
+    near = hand(joints) + scale_m * rng.standard_normal((count, 2))
+    chosen = (rng.random(count) < 0.5) & in_region(near)
+    return np.where(chosen[:, None], near, target), joints
+
+
+def in_region(position_m: NDArray) -> NDArray[np.bool_]:
+    """Whether positions (..., 2) lie in the target region."""
+    return ((position_m >= TARGET_LOW_M) & (position_m <= TARGET_HIGH_M)).all(axis=-1)

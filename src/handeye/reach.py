@@ -24,7 +24,6 @@ from handeye.types import FloatArray, Policy
 STAGES = ("sim", "adapted", "control", "finetuned", "naive")
 HELD_OUT_SEED = 2
 HELD_OUT = 400
-MOST_EPISODES = 100_000
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,8 @@ def sight_loss(kind: str) -> SightLoss:
 
 
 def draw_sim(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
-    """The simulator as a source of labelled pictures: uniform poses, targets as in the task."""
-    joints = planar_arm.random_joints(rng, count)
-    target = planar_arm.hand(planar_arm.random_goals(rng, count))
+    """The simulator as a source of labelled pictures."""
+    target, joints = planar_arm.random_scenes(rng, count)
     return reach_pictures.draw(target, joints), planar_arm.to_theta(target, joints)
 
 
@@ -168,7 +166,10 @@ def plan(config: ReachConfig, seed: int) -> Plan:
 
     Raises:
         PictureError: the folder of second-domain pictures is not as it must be.
+        Failure: the file of first-layer weights is not.
     """
+    if config.conv1:
+        networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, camera_source(config))
     seen = (config.networks, config.conv1, config.sim)
     adapted = (*seen, config.real, config.camera_pictures, config.camera_seed, config.adapted)

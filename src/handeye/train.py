@@ -35,6 +35,7 @@ def train(name: str, config: reach.ReachConfig, options: Any, console: Console) 
         results = run.run_stages(folder, plan, options.seed, console, reuse)
     except run.Interrupted as stop:
         again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
+        again += "" if options.until == "naive" else f" --until {options.until}"
         raise run.Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
     checkpoint.save(final, reach.final_checkpoint(config, name, options.seed, results))

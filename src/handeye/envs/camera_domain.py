@@ -237,8 +237,7 @@ def labelled(count: int, seed: int, label_noise: bool) -> tuple[NDArray[np.uint8
     With `label_noise` the labels err as those of a real recording would; without it they are the truth.
     """
     rng = np.random.default_rng(seed)
-    joints = planar_arm.random_joints(rng, count)
-    target = planar_arm.hand(planar_arm.random_goals(rng, count))
+    target, joints = planar_arm.random_scenes(rng, count)
     pictures = draw(target, joints, rng.integers(2**63, size=count).astype(np.uint64))
     if label_noise:
         joints = joints + rng.normal(0, LABEL_NOISE_RAD, joints.shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,12 +11,12 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import need
+from handeye.errors import need, need_one_of
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
-from handeye.modular.networks import greedy_on_picture, perceive
+from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
 from handeye.modular.perception import Source, load_optimiser
-from handeye.nn import average_into
+from handeye.nn import average_into, to_float
 from handeye.policies import EpsilonMix
 from handeye.types import Observation, Policy
 
@@ -32,11 +33,13 @@ class FinetuneConfig:
     """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
-    learning_rate: float = 0.01
-    """Of SGD at the start."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = 0.001
+    """At the start."""
     learning_rate_end: float = 0.001
     """And at the end, falling exponentially."""
-    momentum: float = 0.9
+    control_rate: float = 0.1
+    """Learning rate of control, as a share of perception's: control has converged before, and soon unlearns."""
     task_batch: int = 64
     """Transitions for L_q; their pictures also count for L_p."""
     camera_batch: int = 192
@@ -61,8 +64,9 @@ class FinetuneConfig:
         need(self, ("task_batch", "environments"), 1, 100_000)
         need(self, ("warm_up",), 1, self.replay)
         need(self, ("camera_batch", "seed"), 0, 100_000)
-        need(self, ("learning_rate", "learning_rate_end", "target_rate"), 0, 1, above=True)
-        need(self, ("beta", "momentum", "augment", "epsilon", "discount"), 0, 1)
+        need(self, ("learning_rate", "learning_rate_end", "control_rate", "target_rate"), 0, 1, above=True)
+        need_one_of(self, "optimiser", ("adam", "sgd"))
+        need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
 
 
 class Combined(nn.Module):
@@ -93,8 +97,11 @@ class FinetuneStage:
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
-        trained = net.perception if config.freeze_control else net
-        self.optimiser = torch.optim.SGD(trained.parameters(), lr=config.learning_rate, momentum=config.momentum)
+        optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        groups = [{"params": list(net.perception.parameters()), "share": 1.0}]
+        if not config.freeze_control:
+            groups.append({"params": list(net.control.parameters()), "share": config.control_rate})
+        self.optimiser = optimisers[config.optimiser](groups, lr=config.learning_rate)
         sighted = greedy_on_picture(net.perception, net.control)
 
         def act(observation: Observation, /) -> NDArray:
@@ -111,7 +118,7 @@ class FinetuneStage:
         remember(self.replay, self.experience.step(), config.discount)
         rate = config.learning_rate * (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         batch = {name: torch.as_tensor(v) for name, v in self.replay.sample(config.task_batch, self.rng).items()}
         with torch.no_grad():
             ahead = self.average.control(perceive(self.average.perception, self._pictures(batch["next_theta"])))
@@ -130,17 +137,13 @@ class FinetuneStage:
         seen_all, theta_all = seen, batch["theta"]
         if config.camera_batch and config.beta:
             pictures, theta = self.camera(config.camera_batch, self.rng)
-            tensor = torch.as_tensor(pictures[..., None])
-            seen_all = torch.cat([seen, self._see_camera(tensor)])
+            shown = to_float(pictures[..., None])
+            if config.augment:
+                shown = augment.photometric(shown, self.rng, config.augment)
+            seen_all = torch.cat([seen, perceive_float(self.net.perception, shown)])
             theta_all = torch.cat([theta_all, torch.as_tensor(theta)])
         args = (seen, seen_all, theta_all, self.net.control, batch["action"], targets)
         return weighted_loss(*args, config.beta, config.sum_gradients)
-
-    def _see_camera(self, pictures: torch.Tensor) -> torch.Tensor:
-        if not self.config.augment:
-            return perceive(self.net.perception, pictures)
-        changed = augment.photometric(pictures.permute(0, 3, 1, 2) / 255.0, self.rng, self.config.augment)
-        return perceive(self.net.perception, changed)
 
     def _pictures(self, theta: torch.Tensor) -> NDArray[np.uint8]:
         return self.draw(theta.numpy())[..., None]

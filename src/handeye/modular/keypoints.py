@@ -10,6 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from handeye.modular.networks import Darkness
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -62,6 +64,7 @@ class KeypointPerception(nn.Module):
     def __init__(self, geometry: Geometry, width: int = 64) -> None:
         super().__init__()
         self.geometry = geometry
+        self.darkness = Darkness()
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.ReLU())
         self.deep = nn.Sequential(
             nn.Conv2d(32, width, 3, stride=2, padding=1), nn.ReLU(),
@@ -84,7 +87,7 @@ class KeypointPerception(nn.Module):
     def heat(self, picture: Tensor) -> Tensor:
         """Logits (N, 4, 42, 42) of where elbow, wrist, hand and target are."""
         where = self.grid.expand(len(picture), -1, -1, -1)
-        seen = torch.cat([1 - picture, where], 1).contiguous(memory_format=torch.channels_last)
+        seen = torch.cat([self.darkness(picture), where], 1).contiguous(memory_format=torch.channels_last)
         return self.deep(self.stem(seen)).float()
 
     def positions(self, heat: Tensor) -> Tensor:

@@ -16,17 +16,21 @@ THETA = 5
 ACTIONS = 9
 
 
-class Inverted(nn.Module):
-    """1 − x: what is drawn becomes a signal on a background of zero, which trains several times quicker."""
+class Darkness(nn.Module):
+    """1 − grey / brightest grey of the picture: what is drawn becomes a signal on a background near zero.
+
+    In the simulator, whose paper is white, this is 1 − grey. A camera's exposure is divided out, so that what was
+    learnt in simulation finds dark things on a bright ground there too.
+    """
 
     def forward(self, picture: Tensor) -> Tensor:
-        return 1 - picture
+        return 1 - picture / picture.amax(dim=(1, 2, 3), keepdim=True).clamp_min(1 / 255)
 
 
 def perception_net() -> nn.Sequential:
     """The paper's perception: (N, 1, 84, 84) in [0, 1] → Θ̂ (N, 5). 105,728 parameters in its convolutions."""
     net = nn.Sequential(
-        Inverted(),
+        Darkness(),
         nn.Conv2d(1, 64, 7, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(64, 64, 4, stride=2),
@@ -71,9 +75,13 @@ def load_conv1(net: nn.Module, path: str) -> None:
 
 def perceive(perception: nn.Module, picture: NDArray | Tensor) -> Tensor:
     """Θ̂ (N, 5) float32 of pictures (N, 84, 84, 1) uint8; in bf16 where that is native."""
-    device = next(perception.parameters()).device
-    with low_precision(device):
-        return perception(to_float(picture, device)).float()
+    return perceive_float(perception, to_float(picture, next(perception.parameters()).device))
+
+
+def perceive_float(perception: nn.Module, picture: Tensor) -> Tensor:
+    """Θ̂ (N, 5) float32 of pictures (N, 1, 84, 84) in [0, 1]."""
+    with low_precision(picture.device):
+        return perception(picture).float()
 
 
 def greedy_on_theta(control: nn.Module) -> Policy:
