@@ -16,7 +16,7 @@ demo: .venv/installed-all
 	$(BIN)/handeye train reach-quick --out $(DEMO)/run
 	$(BIN)/handeye evaluate reach-paper --json $(DEMO)/reach-paper.json
 	$(BIN)/handeye evaluate reach-best --json $(DEMO)/reach-best.json
-	$(BIN)/handeye report $(DEMO)/run reach-paper reach-best --out $(DEMO)/report
+	$(BIN)/handeye report $(DEMO)/run reach-paper reach-best --trials 100 --out $(DEMO)/report
 
 # The build backend comes from the constraints too, hence no build isolation.
 .venv/installed-all: .venv/bin/python constraints.txt pyproject.toml

@@ -115,3 +115,17 @@ def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant)
 def test_configurations_that_train_nothing_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):
         FinetuneConfig(**{field: value})
+
+
+def test_perception_sees_every_picture_in_the_same_layout():
+    shapes = []
+
+    class Watching(nn.Module):
+        def forward(self, pictures):
+            shapes.append((tuple(pictures.shape[1:]), float(pictures.min()) >= 0, float(pictures.max()) <= 1))
+            return pictures
+
+    learning = stage(augment=1.0)
+    learning.net.perception.insert(0, Watching())
+    learning.step()
+    assert len(shapes) > 2 and len(set(shapes)) == 1

@@ -75,3 +75,12 @@ def test_same_seed_same_poses():
     first, again, other = (planar_arm.random_goals(np.random.default_rng(s), 5) for s in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
+
+
+def test_half_of_the_scenes_to_learn_from_have_the_target_near_the_hand():
+    target, joints = planar_arm.random_scenes(np.random.default_rng(0), 4000)
+    away = np.linalg.norm(target - planar_arm.hand(joints), axis=1)
+    inside = planar_arm.in_region(planar_arm.hand(joints)).mean()
+    assert planar_arm.in_region(target).all()
+    assert (away < 0.1).mean() == pytest.approx(0.5 * inside * 0.72, abs=0.06)
+    assert (away < 0.02).mean() > 0.08

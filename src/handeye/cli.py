@@ -97,6 +97,10 @@ def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
     from handeye import reach_results
 
+    if options.video is not None:
+        from handeye.video import check_suffix
+
+        check_suffix(Path(options.video))
     figures = reach_results.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
     if options.video is not None:
         from handeye.video import write_trials
@@ -125,15 +129,21 @@ class ReportOptions:
     """Folders of finished runs, or shipped names."""
     out: str = "report"
     """Folder to write index.html, tables and figures to."""
+    trials: int = 400
+    """How many trials of the fixed protocol to run."""
 
 
 def _report(arguments: list[str]) -> int:
     options = _parse(ReportOptions, arguments, "handeye report")
     if not options.runs:
         raise UsageError("usage: handeye report RUN… --out DIR")
+    if not 20 <= options.trials <= 400:
+        raise UsageError(f"--trials must be in 20 … 400, got {options.trials}")
+    from handeye.findings import Protocol
     from handeye.report import write_report
 
-    print(write_report(list(options.runs), Path(options.out), STDERR))
+    protocol = Protocol(trials=options.trials, camera_trials=options.trials)
+    print(write_report(list(options.runs), Path(options.out), STDERR, protocol))
     return 0
 
 

@@ -93,4 +93,4 @@ def random_scenes(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArra
 
 def in_region(position_m: NDArray) -> NDArray[np.bool_]:
     """Whether positions (..., 2) lie in the target region."""
-    return ((position_m >= TARGET_LOW_M) & (position_m <= TARGET_HIGH_M)).all(axis=-1)
+    return np.all((position_m >= TARGET_LOW_M) & (position_m <= TARGET_HIGH_M), axis=-1)

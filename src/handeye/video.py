@@ -82,7 +82,7 @@ def write_trials(name: str, seed: int | None, domain: str, path: Path) -> None:
         Misuse: no such domain, or `path` has another suffix than .gif, .webp or .mp4.
         Failure: no such checkpoint, a package is missing, or the file cannot be written.
     """
-    _check_suffix(path)
+    check_suffix(path)
     write(path, film(find_actor(name), reach_results.choose_trials(TRIALS, seed), domain, seed or 0))
 
 
@@ -184,12 +184,13 @@ def write(path: Path, frames: list[Image.Image]) -> None:
         Misuse: another suffix than .gif, .webp or .mp4.
         Failure: a package is missing, or the file cannot be written.
     """
-    _check_suffix(path)
+    check_suffix(path)
     encode = ENCODERS[path.suffix.lower()]
     checkpoint.write_whole(path, lambda partial: encode(partial, frames))
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Raises: Misuse for a file that is none of the videos that can be written."""
     if path.suffix.lower() not in ENCODERS:
         raise Misuse(f"a video must end in {', '.join(ENCODERS)}, got {path.name!r}")
 
