@@ -59,7 +59,7 @@ REACH_BEST = replace(
     env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
     guide_polish=True,
     sim=PerceptionConfig(steps=2_000),
-    adapted=PerceptionConfig(steps=2_000, learning_rate=5e-4, camera_share=0.75, augment=1.0),
+    adapted=PerceptionConfig(steps=4_000, camera_share=0.5, augment=1.0),
     control=replace(REACH_PAPER.control, steps=40_000, batch=256, learning_rate=1e-3),
     finetuned=replace(REACH_PAPER.finetuned, steps=250, augment=1.0, learning_rate=3e-4, learning_rate_end=3e-5),
     naive=replace(REACH_PAPER.naive, steps=250, learning_rate=3e-4, learning_rate_end=3e-5),
