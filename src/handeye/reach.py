@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -184,15 +185,19 @@ def plan(config: ReachConfig, seed: int) -> Plan:
 
 
 def final_checkpoint(config: ReachConfig, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What is shipped: every module trained so far once, in half precision, and the configuration."""
+    """What is shipped: every module trained so far once, and the configuration.
+
+    In half precision, but for control on the true Θ: rounding turned near ties between its actions.
+    """
     modules: dict[str, dict[str, Any]] = {k: results[k] for k in ("sim", "adapted", "control") if k in results}
     for name in {"finetuned", "naive"} & results.keys():
         for part in ("perception", "control"):
             weights = results[name].items()
             modules[f"{name}_{part}"] = {k.removeprefix(part + "."): v for k, v in weights if k.startswith(part + ".")}
-    half = {name: {k: v.half() for k, v in modules[name].items()} for name in sorted(modules)}
+    kinds = {name: torch.float32 if name == "control" else torch.float16 for name in sorted(modules)}
+    saved = {name: {k: v.to(kind) for k, v in modules[name].items()} for name, kind in kinds.items()}
     about = {"task": "reach", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
-    return about | {"modules": half}
+    return about | {"modules": saved}
 
 
 def read_config(values: dict[str, Any]) -> ReachConfig:
