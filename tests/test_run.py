@@ -174,3 +174,10 @@ def test_a_folder_without_a_readable_configuration_is_no_run(tmp_path, content):
         (tmp_path / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(Failure, match="not a run's folder"):
         run.read_config(tmp_path)
+
+
+def test_a_stage_that_diverges_stops_and_keeps_what_was_finished(folder):
+    broken = [plan()[0], ("two", "config", lambda results: Adding(float("nan")))]
+    with pytest.raises(RunError, match=r"two diverged at step 1: total is no number; lower its learning rate"):
+        run_stages(folder, broken, 0, QUIET)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["one.safetensors"]

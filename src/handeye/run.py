@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import platform
 import signal
 import subprocess
@@ -183,6 +184,9 @@ def _run(folder: Path, name: str, stage: Stage, writer: MetricsWriter, progress:
     saved = logged = time.monotonic()
     while stage.done < stage.steps:
         values = stage.step()
+        broken = [key for key, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise RunError(f"{name} diverged at step {stage.done}: {broken[0]} is no number; lower its learning rate")
         now = time.monotonic()
         last = stage.done == stage.steps
         if now - logged > LOG_EVERY_S or last:
