@@ -18,10 +18,6 @@ STDERR = Console(stderr=True, highlight=False)
 MOST_SEEDS = 2**32
 
 
-class UsageError(ValueError):
-    """Wrong usage: exit status 2."""
-
-
 def _need_seed(seed: int) -> None:
     if not 0 <= seed < MOST_SEEDS:
         raise Misuse(f"seed must be in 0 … {MOST_SEEDS - 1}, got {seed}")
@@ -52,9 +48,7 @@ def _train(arguments: list[str]) -> int:
     from handeye import experiments
 
     if not arguments or arguments[0].startswith("-"):
-        raise UsageError(
-            "usage: handeye train EXPERIMENT [--seed K] [--out DIR] [--resume] …; see: handeye experiments"
-        )
+        raise Misuse("usage: handeye train EXPERIMENT [--seed K] [--out DIR] [--resume] …; see: handeye experiments")
     experiment = experiments.find(arguments[0])
     fields = [
         ("options", Annotated[TrainOptions, tyro.conf.arg(name="")], TrainOptions()),
@@ -63,7 +57,7 @@ def _train(arguments: list[str]) -> int:
     options = make_dataclass("Train", fields, frozen=True)
     parsed: Any = _parse(options, arguments[1:], f"handeye train {arguments[0]}", experiment.line)
     if parsed.options.runner == "ray":
-        raise UsageError(f"{arguments[0]} has no parallel workers: use --runner local")
+        raise Misuse(f"{arguments[0]} has no parallel workers: use --runner local")
     from handeye.train import train
 
     folder = train(arguments[0], parsed.config, parsed.options, STDERR)
@@ -136,9 +130,9 @@ class ReportOptions:
 def _report(arguments: list[str]) -> int:
     options = _parse(ReportOptions, arguments, "handeye report")
     if not options.runs:
-        raise UsageError("usage: handeye report RUN… --out DIR")
+        raise Misuse("usage: handeye report RUN… --out DIR")
     if not 20 <= options.trials <= 400:
-        raise UsageError(f"--trials must be in 20 … 400, got {options.trials}")
+        raise Misuse(f"--trials must be in 20 … 400, got {options.trials}")
     from handeye.findings import Protocol
     from handeye.report import write_report
 
@@ -167,7 +161,7 @@ class PicturesOptions:
 def _pictures(arguments: list[str]) -> int:
     options = _parse(PicturesOptions, arguments, "handeye pictures")
     if options.pictures < 1 or options.heldout < 1:
-        raise UsageError(f"--pictures and --heldout must be at least 1, got {options.pictures} and {options.heldout}")
+        raise Misuse(f"--pictures and --heldout must be at least 1, got {options.pictures} and {options.heldout}")
     from handeye import pictures
     from handeye.envs import camera_domain
 
@@ -180,7 +174,7 @@ def _pictures(arguments: list[str]) -> int:
 
 def _experiments(arguments: list[str]) -> int:
     if arguments:
-        raise UsageError(f"handeye experiments takes no arguments, got {' '.join(arguments)}")
+        raise Misuse(f"handeye experiments takes no arguments, got {' '.join(arguments)}")
     from handeye.experiments import EXPERIMENTS
 
     table = Table("name", "what", "cost on 2 cores")
@@ -206,7 +200,7 @@ def _bench(arguments: list[str]) -> int:
 
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
-        raise UsageError(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
+        raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     figures = run_benchmarks(list(options.names), STDERR)
     if options.json is not None:
         _write_json(figures, options.json)
@@ -221,7 +215,7 @@ def _bench(arguments: list[str]) -> int:
 
 def _doctor(arguments: list[str]) -> int:
     if arguments:
-        raise UsageError(f"handeye doctor takes no arguments, got {' '.join(arguments)}")
+        raise Misuse(f"handeye doctor takes no arguments, got {' '.join(arguments)}")
     from handeye.doctor import examine
 
     return examine(Console())
@@ -248,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[0] not in COMMANDS:
             near = difflib.get_close_matches(arguments[0], COMMANDS, n=1) or list(COMMANDS)
-            raise UsageError(f"no command {arguments[0]!r}; try {', '.join(near)}")
+            raise Misuse(f"no command {arguments[0]!r}; try {', '.join(near)}")
         return COMMANDS[arguments[0]][0](arguments[1:])
     except BrokenPipeError:
         return 1
@@ -266,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _status(error: Exception) -> int | None:
     """Exit status of an error that a user can mend; None for a defect of ours."""
-    if isinstance(error, UsageError | Misuse):
+    if isinstance(error, Misuse):
         return 2
     return 1 if isinstance(error, Failure | OSError | MemoryError) else None
 
