@@ -81,7 +81,7 @@ def test_the_result_is_the_average_where_one_is_kept():
     for learning in (averaged, last):
         learning.step()
         learning.step()
-    assert equal(averaged.result(), averaged.average.state_dict())
+    assert equal(averaged.result(), averaged.learner.average.state_dict())
     assert not equal(averaged.result(), averaged.net.state_dict())
     assert equal(last.result(), last.net.state_dict())
 

@@ -28,8 +28,8 @@ class Experiment:
 
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
-    sim=PerceptionConfig(steps=8_000),
-    adapted=PerceptionConfig(steps=6_000, learning_rate=1e-3, camera_share=0.75, augment=0.5),
+    sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
+    adapted=PerceptionConfig(steps=12_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75, augment=0.5),
     control=ControlConfig(
         steps=80_000,
         batch=512,
@@ -58,8 +58,8 @@ REACH_BEST = replace(
     networks="keypoints",
     env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
     guide_polish=True,
-    sim=PerceptionConfig(steps=2_000),
-    adapted=PerceptionConfig(steps=4_000, camera_share=0.5, augment=1.0),
+    sim=PerceptionConfig(steps=5_000, muon_rate=0.01),
+    adapted=PerceptionConfig(steps=5_000, muon_rate=0.01, camera_share=0.5, augment=1.0),
     control=replace(REACH_PAPER.control, steps=40_000, batch=256, learning_rate=1e-3),
     finetuned=FinetuneConfig(steps=250, discount=0.97, augment=1.0, learning_rate=3e-4, learning_rate_end=3e-5),
     naive=FinetuneConfig(steps=250, discount=0.97, learning_rate=3e-4, learning_rate_end=3e-5, beta=0.0),

@@ -78,15 +78,21 @@ def random_goals(rng: np.random.Generator, count: int) -> NDArray:
     return goals[:count]
 
 
+NEAR_POINTS = np.array([0.05, 0.1, 0.1, 0.75])
+"""Shares of the near targets of `random_scenes` about S1, E1, W1 and the hand."""
+
+
 def random_scenes(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
-    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the hand.
+    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the arm.
 
     A reaching arm spends its decisive steps where hand and target overlap in the picture, which independent
-    poses and targets would hardly ever show. The distance there spreads evenly over the scales 1 … 20 cm.
+    poses and targets would hardly ever show; and a joint's disc looks much like a target that lies on it. The
+    distance there spreads evenly over the scales 1 … 20 cm.
     """
     joints, target = random_joints(rng, count), hand(random_goals(rng, count))
     scale_m = np.exp(rng.uniform(np.log(0.01), np.log(0.2), (count, 1)))
-    near = hand(joints) + scale_m * rng.standard_normal((count, 2))
+    about = rng.choice(4, count, p=NEAR_POINTS)
+    near = forward(joints)[np.arange(count), about] + scale_m * rng.standard_normal((count, 2))
     chosen = (rng.random(count) < 0.5) & in_region(near)
     return np.where(chosen[:, None], near, target), joints
 

@@ -20,6 +20,7 @@ from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded
 from handeye.run import Plan, Results
+from handeye.turning import turning_source
 from handeye.types import FloatArray, Policy
 
 STAGES = ("sim", "adapted", "control", "finetuned", "naive")
@@ -45,6 +46,8 @@ class ReachConfig:
     camera_pictures: int = 1418
     camera_seed: int = 1
     """Of the synthetic second-domain training pictures."""
+    turn_rad: float = 0.5
+    """Second-domain training pictures are turned about the shoulder by angles of this σ: see turning.py; 0: never."""
     sim: PerceptionConfig = PerceptionConfig()
     adapted: PerceptionConfig = PerceptionConfig(camera_share=0.75)
     control: ControlConfig = ControlConfig()
@@ -55,6 +58,7 @@ class ReachConfig:
         need_one_of(self, "networks", ("paper", "keypoints"))
         need(self, ("camera_pictures",), 1, 1_000_000)
         need(self, ("camera_seed",), 0, 2**32)
+        need(self, ("turn_rad",), 0, 3.2)
         need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
@@ -98,17 +102,12 @@ def draw_sim(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], F
 
 
 def camera_source(config: ReachConfig) -> Source:
-    """The second domain's training pictures, drawn with replacement. Raises: PictureError for a bad folder."""
+    """The second domain's training pictures, drawn with replacement, and turned. Raises: PictureError."""
     if config.real:
         shown, theta = pictures.read(Path(config.real))
     else:
         shown, theta = camera_domain.labelled(config.camera_pictures, config.camera_seed, label_noise=True)
-
-    def draw(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
-        which = rng.integers(len(shown), size=count)
-        return shown[which], theta[which]
-
-    return draw
+    return turning_source(shown, theta, config.turn_rad)
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def plan(config: ReachConfig, seed: int) -> Plan:
         networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, camera_source(config))
     seen = (config.networks, config.conv1, config.sim)
-    adapted = (*seen, config.real, config.camera_pictures, config.camera_seed, config.adapted)
+    adapted = (*seen, config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
         ("sim", seen, stages.sim),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from handeye import planar_arm
 from handeye.envs import camera_domain, reach_pictures
+from handeye.envs.window import Window
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import Observation, Policy
 
@@ -249,13 +250,15 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
 
 
 class PlanarReachEnv(gym.Env):
-    """One planar arm: the vector environment with N = 1, without the batch axis."""
+    """One planar arm: the vector environment with N = 1, without the batch axis; `human` shows it in a window."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 25}  # noqa: RUF012
 
     def __init__(self, config: PlanarReachConfig | None = None, render_mode: str | None = None, **fields: Any) -> None:
-        self.batch = PlanarReachVectorEnv(1, config, "disabled", render_mode, **fields)
+        pictures = "rgb_array" if render_mode == "human" else render_mode
+        self.batch = PlanarReachVectorEnv(1, config, "disabled", pictures, **fields)
         self.render_mode = render_mode
+        self.window = Window("handeye/PlanarReach-v0", self.metadata["render_fps"]) if render_mode == "human" else None
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
 
@@ -263,6 +266,7 @@ class PlanarReachEnv(gym.Env):
         super().reset(seed=seed)
         batched = {key: np.asarray(value)[None] for key, value in (options or {}).items()}
         observation, info = self.batch.reset(seed=seed, options=batched)
+        self._show()
         return _first(observation), _first(info)
 
     def step(self, action: int) -> tuple:
@@ -270,11 +274,23 @@ class PlanarReachEnv(gym.Env):
         if self.batch.done[0]:
             raise RuntimeError("the episode has ended: call reset() before step()")
         observation, reward, terminated, truncated, info = self.batch.step(np.array([action]))
+        self._show()
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
     def render(self) -> NDArray[np.uint8] | None:
+        """A large colour picture (504, 504, 3) in mode `rgb_array`; `human` shows each by itself."""
         frames = self.batch.render()
-        return None if frames is None else frames[0]
+        return frames[0] if frames is not None and self.window is None else None
+
+    def _show(self) -> None:
+        if self.window is not None:
+            (frame,) = self.batch.render() or ()
+            self.window.show(frame)
+
+    def close(self) -> None:
+        if self.window is not None:
+            self.window.close()
+            self.window = None
 
 
 def _first(batched: dict[str, Any]) -> dict[str, Any]:

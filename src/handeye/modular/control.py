@@ -10,10 +10,10 @@ from torch import nn
 
 from handeye.checkpoint import Tree
 from handeye.errors import need, need_one_of
+from handeye.learner import Learner
 from handeye.modular.losses import q_loss, q_targets
 from handeye.modular.networks import greedy_on_theta
-from handeye.modular.perception import cosine, load_optimiser
-from handeye.nn import average_into
+from handeye.modular.perception import cosine
 from handeye.policies import EpsilonMix, linear, random_policy
 from handeye.replay import Replay
 from handeye.rollout import transitions
@@ -99,11 +99,10 @@ class ControlStage:
     ) -> None:
         """`average` has the shape of `net`. `guide` is privileged; ε-greedy does not ask it."""
         self.net, self.average, self.env, self.config = net, average, env, config
-        self.average.load_state_dict(net.state_dict())
+        self.learner = Learner(net, average, [torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)])
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
-        self.optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
         self.epsilon = linear(config.epsilon_start, config.epsilon_end, max(int(config.epsilon_over * self.steps), 1))
         actions = int(env.single_action_space.n)
         explorer = guide if config.exploration == "k-gps" else random_policy(actions, self.rng)
@@ -122,24 +121,16 @@ class ControlStage:
         return values | {"epsilon": self.policy.epsilon} | self.experience.summary()
 
     def _update(self) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * cosine(self.done, self.steps)
         batch = {name: torch.as_tensor(v) for name, v in self.replay.sample(self.config.batch, self.rng).items()}
         with torch.no_grad():
             targets = q_targets(batch["reward"], batch["discount"], self.average(batch["next_theta"]))
         values = self.net(batch["theta"])
         loss = q_loss(values, batch["action"], targets)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        average_into(self.average, self.net, self.config.target_rate)
+        self.learner.update(loss, cosine(self.done, self.steps), self.config.target_rate)
         return {"loss": loss.item(), "q_mean": values.mean().item()}
 
     def state(self) -> Tree:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict()["state"],
+        return self.learner.state() | {
             "replay": self.replay.state(),
             "experience": self.experience.state(),
             "rng": self.rng.bit_generator.state,
@@ -147,9 +138,7 @@ class ControlStage:
         }
 
     def load_state(self, state: Tree) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        load_optimiser(self.optimiser, state["optimiser"])
+        self.learner.load_state(state)
         self.replay.load_state(state["replay"])
         self.experience.load_state(state["experience"])
         self.rng.bit_generator.state = state["rng"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,11 +12,12 @@ from torch import nn
 from handeye import augment
 from handeye.checkpoint import Tree
 from handeye.errors import need, need_one_of
+from handeye.learner import Learner
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
-from handeye.modular.perception import Source, load_optimiser
-from handeye.nn import average_into, to_float
+from handeye.modular.perception import Source
+from handeye.nn import to_float
 from handeye.policies import EpsilonMix
 from handeye.types import Observation, Policy
 
@@ -93,15 +94,15 @@ class FinetuneStage:
     ) -> None:  # fmt: skip
         """`average` has the shape of `net`; `env` observes `state` = Θ, whose pictures `draw` draws."""
         self.net, self.average, self.draw, self.camera, self.config = net, average, draw, camera, config
-        self.average.load_state_dict(net.state_dict())
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        groups = [{"params": list(net.perception.parameters()), "share": 1.0}]
+        groups: list[dict[str, Any]] = [{"params": list(net.perception.parameters())}]
         if not config.freeze_control:
-            groups.append({"params": list(net.control.parameters()), "share": config.control_rate})
-        self.optimiser = optimisers[config.optimiser](groups, lr=config.learning_rate)
+            rate = config.learning_rate * config.control_rate
+            groups.append({"params": list(net.control.parameters()), "lr": rate})
+        self.learner = Learner(net, average, [optimisers[config.optimiser](groups, lr=config.learning_rate)])
         sighted = greedy_on_picture(net.perception, net.control)
 
         def act(observation: Observation, /) -> NDArray:
@@ -116,20 +117,16 @@ class FinetuneStage:
         while len(self.replay) < config.warm_up:
             remember(self.replay, self.experience.step(), config.discount)
         remember(self.replay, self.experience.step(), config.discount)
-        rate = config.learning_rate * (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["share"]
         batch = {name: torch.as_tensor(v) for name, v in self.replay.sample(config.task_batch, self.rng).items()}
         with torch.no_grad():
             ahead = self.average.control(perceive(self.average.perception, self._pictures(batch["next_theta"])))
             targets = q_targets(batch["reward"], batch["discount"], ahead)
         loss, sight, task = self._losses(batch, targets)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        average_into(self.average, self.net, config.target_rate)
+        scale = (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)
+        self.learner.update(loss, scale, config.target_rate)
         self.done += 1
-        return {"l_p": sight.item(), "l_q": task.item(), "rate": rate} | self.experience.summary()
+        values = {"l_p": sight.item(), "l_q": task.item(), "rate": config.learning_rate * scale}
+        return values | self.experience.summary()
 
     def _losses(self, batch: dict[str, torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
         config = self.config
@@ -149,10 +146,7 @@ class FinetuneStage:
         return self.draw(theta.numpy())[..., None]
 
     def state(self) -> Tree:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict()["state"],
+        return self.learner.state() | {
             "replay": self.replay.state(),
             "experience": self.experience.state(),
             "rng": self.rng.bit_generator.state,
@@ -160,9 +154,7 @@ class FinetuneStage:
         }
 
     def load_state(self, state: Tree) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        load_optimiser(self.optimiser, state["optimiser"])
+        self.learner.load_state(state)
         self.replay.load_state(state["replay"])
         self.experience.load_state(state["experience"])
         self.rng.bit_generator.state = state["rng"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from torch import nn
 from handeye import augment
 from handeye.checkpoint import Tree
 from handeye.errors import need
+from handeye.learner import Learner, muon_and_adam
 from handeye.modular.losses import perception_loss
-from handeye.nn import average_into, low_precision, to_float
+from handeye.nn import low_precision, to_float
 from handeye.types import FloatArray
 
 Source = Callable[[int, np.random.Generator], tuple[NDArray[np.uint8], FloatArray]]
@@ -36,6 +36,8 @@ class PerceptionConfig:
     batch: int = 64
     learning_rate: float = 1e-3
     """Of Adam at the start; it falls to 0 along half a cosine."""
+    muon_rate: float = 0.0
+    """Likewise of Muon, which takes over the kernels of all layers but the last; 0 leaves them to Adam."""
     camera_share: float = 0.0
     """Share of second-domain pictures in each batch: 0 is SIM, 1 is RW, 0.75 is FT75."""
     augment: float = 0.0
@@ -47,7 +49,7 @@ class PerceptionConfig:
         need(self, ("steps",), 1, 100_000_000)
         need(self, ("batch",), 1, 100_000)
         need(self, ("learning_rate",), 0, 1, above=True)
-        need(self, ("camera_share", "augment", "average"), 0, 1)
+        need(self, ("camera_share", "augment", "average", "muon_rate"), 0, 1)
 
 
 def cosine(step: int, steps: int) -> float:
@@ -65,29 +67,23 @@ class PerceptionStage:
         """`average` has the shape of `net`; device and starting weights are those of `net`."""
         self.loss = loss
         self.net, self.sim, self.camera, self.config = net, sim, camera, config
-        self.average = average
-        self.average.load_state_dict(net.state_dict())
+        optimisers = muon_and_adam(net, config.muon_rate, config.learning_rate)
+        self.learner = Learner(net, average, optimisers)
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.device = next(net.parameters()).device
-        self.optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
 
     def step(self) -> dict[str, float]:
         """One update. Returns the loss and the learning rate."""
-        rate = self.config.learning_rate * cosine(self.done, self.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         pictures, theta = self._batch()
         with low_precision(self.device):
             loss = self.loss(self.net, pictures, theta)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
+        scale = cosine(self.done, self.steps)
+        # Early on the average forgets faster, so that it does not remember the start.
+        keep = max(self.config.average, 1 / (1 + self.done)) if self.config.average else 1.0
+        self.learner.update(loss, scale, keep)
         self.done += 1
-        if self.config.average:
-            # Early on the average forgets faster, so that it does not remember the start.
-            average_into(self.average, self.net, max(self.config.average, 1 / (1 + self.done)))
-        return {"loss": loss.item(), "rate": rate}
+        return {"loss": loss.item(), "rate": self.config.learning_rate * scale}
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         from_camera = round(self.config.batch * self.config.camera_share)
@@ -103,27 +99,12 @@ class PerceptionStage:
         return torch.cat(parts), torch.cat(labels)
 
     def state(self) -> Tree:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict()["state"],
-            "rng": self.rng.bit_generator.state,
-            "done": self.done,
-        }
+        return self.learner.state() | {"rng": self.rng.bit_generator.state, "done": self.done}
 
     def load_state(self, state: Tree) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        load_optimiser(self.optimiser, state["optimiser"])
+        self.learner.load_state(state)
         self.rng.bit_generator.state = state["rng"]
         self.done = state["done"]
 
     def result(self) -> dict[str, torch.Tensor]:
-        return (self.average if self.config.average else self.net).state_dict()
-
-
-def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Put back the moments saved from `optimiser.state_dict()["state"]`, whose keys JSON made strings."""
-    full = optimiser.state_dict()
-    full["state"] = {int(key): value for key, value in saved.items()}
-    optimiser.load_state_dict(full)
+        return self.learner.average.state_dict()

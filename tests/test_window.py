@@ -1,0 +1,82 @@
+import sys
+import types
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from handeye.envs.window import Window
+
+
+class Screen:
+    """Stands in for tkinter: keeps what was shown."""
+
+    def __init__(self):
+        self.shown, self.open = [], True
+        fake = types.ModuleType("tkinter")
+        fake.TclError = RuntimeError
+        fake.Tk = lambda: self
+        fake.Label = lambda *_, **__: self
+        fake.PhotoImage = lambda data, format: (format, data)
+        self.module = fake
+
+    def title(self, _): ...
+
+    def pack(self): ...
+
+    def update(self): ...
+
+    def configure(self, image):
+        self.shown.append(image)
+
+    def destroy(self):
+        self.open = False
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    ours = Screen()
+    monkeypatch.setitem(sys.modules, "tkinter", ours.module)
+    return ours
+
+
+def test_human_mode_shows_the_large_picture_after_reset_and_every_step(screen):
+    env = gym.make("handeye/PlanarReach-v0", render_mode="human")
+    like = gym.make("handeye/PlanarReach-v0", render_mode="rgb_array")
+    for each in (env, like):
+        each.reset(seed=3)
+        each.step(2)
+    assert env.render() is None
+    assert [kind for kind, _ in screen.shown] == ["ppm", "ppm"]
+    assert screen.shown[-1][1] == b"P6 504 504 255\n" + like.render().tobytes()
+    env.close()
+    assert not screen.open
+
+
+def test_without_a_screen_one_line_says_so_and_nothing_fails(screen, monkeypatch, caplog):
+    def no_display():
+        raise screen.module.TclError("no display name")
+
+    monkeypatch.setattr(screen.module, "Tk", no_display)
+    env = gym.make("handeye/PlanarReach-v0", render_mode="human")
+    env.reset(seed=1)
+    env.close()
+    (line,) = caplog.messages
+    assert "needs a screen: no display name" in line
+
+
+def test_without_tkinter_too(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    window = Window("a title", 25)
+    window.show(np.zeros((2, 3, 3), np.uint8))
+    window.close()
+    assert "needs a screen" in caplog.text
+
+
+def test_frames_are_not_shown_faster_than_asked(screen):
+    window, picture = Window("a title", 1000), np.zeros((2, 3, 3), np.uint8)
+    window.show(picture)
+    due = window.due_s
+    window.show(picture)
+    assert window.due_s >= due + window.period_s
+    assert screen.shown[0] == ("ppm", b"P6 3 2 255\n" + bytes(18))
