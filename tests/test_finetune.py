@@ -38,7 +38,7 @@ def run(learning, steps):
 
 
 def test_seeing_and_acting_are_learnt_together():
-    learning = stage(steps=500, learning_rate=0.2, learning_rate_end=0.1, target_rate=0.05, augment=0.0, epsilon=0.5)
+    learning = stage(steps=500, learning_rate=0.2, rate_end=0.5, target_rate=0.05, augment=0.0, epsilon=0.5)
     run(learning, 500)
 
     def act(observation):
@@ -81,7 +81,7 @@ def test_labels_do_not_move_control_and_beta_1_keeps_the_task_out_of_perception(
 
 
 def test_the_learning_rate_falls_exponentially():
-    learning = stage(steps=4, learning_rate=0.1, learning_rate_end=0.001)
+    learning = stage(steps=4, learning_rate=0.1, rate_end=0.01)
     rates = [learning.step()["rate"] for _ in range(4)]
     assert rates == pytest.approx([0.1, 0.1 * 0.1**0.5, 0.01, 0.01 * 0.1**0.5])
 
@@ -93,7 +93,7 @@ def test_it_explores_by_its_epsilon():
 
 
 @pytest.mark.parametrize(
-    "variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"optimiser": "sgd"}]
+    "variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"muon_rate": 0.01}]
 )
 def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant):
     whole, half, resumed = stage(**variant), stage(**variant), stage(seed=9, **variant)
@@ -109,8 +109,8 @@ def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant)
 @pytest.mark.parametrize(
     ("field", "value"),
     [("steps", 0), ("task_batch", 0), ("camera_batch", -1), ("environments", 0), ("environments", 10**8),
-     ("replay", 0), ("warm_up", 0), ("seed", -1), ("learning_rate", 0), ("learning_rate_end", float("nan")),
-     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
+     ("replay", 0), ("warm_up", 0), ("seed", -1), ("learning_rate", 0), ("rate_end", float("nan")),
+     ("target_rate", 0), ("beta", 1.2), ("muon_rate", -1), ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
 )  # fmt: skip
 def test_configurations_that_train_nothing_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):

@@ -16,10 +16,10 @@ from handeye.page import Cell, Table
 
 STAGE_SETTINGS = {
     "sim": ("networks", "conv1", "sim"),
-    "adapted": ("networks", "conv1", "sim", "real", "camera", "adapted"),
+    "adapted": ("networks", "conv1", "sim", "real", "camera", "turn", "adapted"),
     "control": ("networks", "env", "guide", "control"),
-    "finetuned": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "adapted", "control", "finetuned"),
-    "naive": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "adapted", "control", "naive"),
+    "finetuned": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "turn", "adapted", "control", "finetuned"),
+    "naive": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "turn", "adapted", "control", "naive"),
 }
 """Beginnings of the settings that decide what a stage trains."""
 MOST_DIFFERENCES = 3

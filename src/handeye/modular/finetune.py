@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,8 +10,8 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import need, need_one_of
-from handeye.learner import Learner
+from handeye.errors import need
+from handeye.learner import Learner, muon_and_adam
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
@@ -34,11 +33,12 @@ class FinetuneConfig:
     """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
-    optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 0.001
-    """At the start."""
-    learning_rate_end: float = 0.001
-    """And at the end, falling exponentially."""
+    """Of Adam at the start."""
+    muon_rate: float = 0.0
+    """Of Muon at the start, on the kernels of all of perception's layers but the last; 0 leaves them to Adam."""
+    rate_end: float = 0.1
+    """Both fall exponentially, to this share of themselves: the paper's 0.01 … 0.001 is a tenth."""
     control_rate: float = 0.1
     """Learning rate of control, as a share of perception's: control has converged before, and soon unlearns."""
     task_batch: int = 64
@@ -65,9 +65,8 @@ class FinetuneConfig:
         need(self, ("task_batch", "environments"), 1, 100_000)
         need(self, ("warm_up",), 1, self.replay)
         need(self, ("camera_batch", "seed"), 0, 100_000)
-        need(self, ("learning_rate", "learning_rate_end", "control_rate", "target_rate"), 0, 1, above=True)
-        need_one_of(self, "optimiser", ("adam", "sgd"))
-        need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
+        need(self, ("learning_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
+        need(self, ("muon_rate", "beta", "augment", "epsilon", "discount"), 0, 1)
 
 
 class Combined(nn.Module):
@@ -97,12 +96,11 @@ class FinetuneStage:
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
-        optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        groups: list[dict[str, Any]] = [{"params": list(net.perception.parameters())}]
+        optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
         if not config.freeze_control:
             rate = config.learning_rate * config.control_rate
-            groups.append({"params": list(net.control.parameters()), "lr": rate})
-        self.learner = Learner(net, average, [optimisers[config.optimiser](groups, lr=config.learning_rate)])
+            optimisers.append(torch.optim.Adam(net.control.parameters(), lr=rate, fused=True))
+        self.learner = Learner(net, average, optimisers)
         sighted = greedy_on_picture(net.perception, net.control)
 
         def act(observation: Observation, /) -> NDArray:
@@ -122,7 +120,7 @@ class FinetuneStage:
             ahead = self.average.control(perceive(self.average.perception, self._pictures(batch["next_theta"])))
             targets = q_targets(batch["reward"], batch["discount"], ahead)
         loss, sight, task = self._losses(batch, targets)
-        scale = (config.learning_rate_end / config.learning_rate) ** (self.done / self.steps)
+        scale = config.rate_end ** (self.done / self.steps)
         self.learner.update(loss, scale, config.target_rate)
         self.done += 1
         values = {"l_p": sight.item(), "l_q": task.item(), "rate": config.learning_rate * scale}
