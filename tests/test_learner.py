@@ -87,3 +87,12 @@ def test_a_state_written_and_read_continues_in_identical_weights(tmp_path):
     for name in ("net", "average"):
         pairs = zip(getattr(ours, name).parameters(), getattr(theirs, name).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_long_gradient_is_shortened_for_each_optimiser():
+    net, average = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    before = net.weight.detach().clone()
+    Learner(net, average, [torch.optim.SGD(net.parameters(), lr=1.0)], clip_norm=0.5).update(
+        (net.weight * torch.tensor([[3.0, 4.0]])).sum(), 1.0, 1.0
+    )
+    assert torch.allclose(before - net.weight, torch.tensor([[0.3, 0.4]]), atol=1e-5)

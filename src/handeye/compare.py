@@ -14,12 +14,14 @@ from handeye.evaluate import reach_figures
 from handeye.findings import Findings, Run, weights_digest
 from handeye.page import Cell, Table
 
+_SEEN = ("networks", "conv1", "sim", "real", "camera", "turn", "adapted")
+_ACTED = ("networks", "env", "guide", "control")
 STAGE_SETTINGS = {
     "sim": ("networks", "conv1", "sim"),
-    "adapted": ("networks", "conv1", "sim", "real", "camera", "turn", "adapted"),
-    "control": ("networks", "env", "guide", "control"),
-    "finetuned": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "turn", "adapted", "control", "finetuned"),
-    "naive": ("networks", "conv1", "env", "guide", "sim", "real", "camera", "turn", "adapted", "control", "naive"),
+    "adapted": _SEEN,
+    "control": _ACTED,
+    "finetuned": (*_SEEN, *_ACTED, "finetuned"),
+    "naive": (*_SEEN, *_ACTED, "naive"),
 }
 """Beginnings of the settings that decide what a stage trains."""
 MOST_DIFFERENCES = 3

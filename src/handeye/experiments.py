@@ -29,7 +29,7 @@ class Experiment:
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
     sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
-    adapted=PerceptionConfig(steps=12_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75, augment=0.5),
+    adapted=PerceptionConfig(steps=20_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75),
     control=ControlConfig(
         steps=80_000,
         batch=512,
@@ -39,8 +39,8 @@ REACH_PAPER = ReachConfig(
         replay=500_000,
         target_rate=0.01,
     ),
-    finetuned=FinetuneConfig(steps=500, discount=0.97, muon_rate=0.01),
-    naive=FinetuneConfig(steps=500, discount=0.97, muon_rate=0.01, beta=0.0),
+    finetuned=FinetuneConfig(steps=500, discount=0.97, optimiser="sgd", learning_rate=0.01),
+    naive=FinetuneConfig(steps=500, discount=0.97, optimiser="sgd", learning_rate=0.01, beta=0.0),
 )
 """The paper's constants. What it does not state is listed, with reasons, in docs/reaching.md."""
 
@@ -59,10 +59,10 @@ REACH_BEST = replace(
     env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
     guide_polish=True,
     sim=PerceptionConfig(steps=5_000, muon_rate=0.01),
-    adapted=PerceptionConfig(steps=5_000, muon_rate=0.01, camera_share=0.5, augment=1.0),
+    adapted=PerceptionConfig(steps=10_000, muon_rate=0.01, camera_share=0.5, augment=0.5),
     control=replace(REACH_PAPER.control, steps=40_000, batch=256, learning_rate=1e-3),
-    finetuned=FinetuneConfig(steps=250, discount=0.97, augment=1.0, learning_rate=3e-4, muon_rate=0.001),
-    naive=FinetuneConfig(steps=250, discount=0.97, learning_rate=3e-4, muon_rate=0.001, beta=0.0),
+    finetuned=FinetuneConfig(steps=250, discount=0.97, optimiser="sgd", learning_rate=0.003),
+    naive=FinetuneConfig(steps=250, discount=0.97, optimiser="sgd", learning_rate=0.003, beta=0.0),
 )
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 

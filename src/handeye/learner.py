@@ -1,5 +1,6 @@
 """A network in training, with the running average of its weights, its optimisers, and all of their state."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,9 +63,11 @@ def muon_and_adam(net: nn.Module, muon_rate: float, adam_rate: float) -> list[to
 class Learner:
     """A network, the running average of its weights, and the optimisers of its parameters."""
 
-    def __init__(self, net: nn.Module, average: nn.Module, optimisers: list[torch.optim.Optimizer]) -> None:
-        """`average` has the shape of `net` and takes over its weights."""
-        self.net, self.average, self.optimisers = net, average, optimisers
+    def __init__(
+        self, net: nn.Module, average: nn.Module, optimisers: list[torch.optim.Optimizer], clip_norm: float = math.inf
+    ) -> None:
+        """`average` has the shape of `net` and takes over its weights; `clip_norm` bounds each optimiser's gradient."""
+        self.net, self.average, self.optimisers, self.clip_norm = net, average, optimisers, clip_norm
         average.load_state_dict(net.state_dict())
         for group in self._groups():
             group["initial_lr"] = group["lr"]
@@ -77,6 +80,9 @@ class Learner:
             optimiser.zero_grad()
         loss.backward()
         for optimiser in self.optimisers:
+            if self.clip_norm < math.inf:
+                held = [p for group in optimiser.param_groups for p in group["params"]]
+                nn.utils.clip_grad_norm_(held, self.clip_norm)
             optimiser.step()
         average_into(self.average, self.net, average_rate)
 

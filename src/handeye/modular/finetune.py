@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import need
-from handeye.learner import Learner, muon_and_adam
+from handeye.errors import need, need_one_of
+from handeye.learner import Learner
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
@@ -33,12 +34,13 @@ class FinetuneConfig:
     """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
+    optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 0.001
-    """Of Adam at the start."""
-    muon_rate: float = 0.0
-    """Of Muon at the start, on the kernels of all of perception's layers but the last; 0 leaves them to Adam."""
+    """At the start; it falls exponentially."""
     rate_end: float = 0.1
-    """Both fall exponentially, to this share of themselves: the paper's 0.01 … 0.001 is a tenth."""
+    """Share of the learning rate that is left at the end: the paper's 0.01 … 0.001 is a tenth."""
+    clip_norm: float = 1.0
+    """The gradient of each network is shortened to this length."""
     control_rate: float = 0.1
     """Learning rate of control, as a share of perception's: control has converged before, and soon unlearns."""
     task_batch: int = 64
@@ -66,7 +68,9 @@ class FinetuneConfig:
         need(self, ("warm_up",), 1, self.replay)
         need(self, ("camera_batch", "seed"), 0, 100_000)
         need(self, ("learning_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
-        need(self, ("muon_rate", "beta", "augment", "epsilon", "discount"), 0, 1)
+        need(self, ("clip_norm",), 0, 1e9, above=True)
+        need_one_of(self, "optimiser", ("adam", "sgd"))
+        need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
 
 
 class Combined(nn.Module):
@@ -96,11 +100,11 @@ class FinetuneStage:
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
-        optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
+        descent = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimiser]
+        optimisers: list[torch.optim.Optimizer] = [descent(net.perception.parameters(), lr=config.learning_rate)]
         if not config.freeze_control:
-            rate = config.learning_rate * config.control_rate
-            optimisers.append(torch.optim.Adam(net.control.parameters(), lr=rate, fused=True))
-        self.learner = Learner(net, average, optimisers)
+            optimisers.append(descent(net.control.parameters(), lr=config.learning_rate * config.control_rate))
+        self.learner = Learner(net, average, optimisers, config.clip_norm)
         sighted = greedy_on_picture(net.perception, net.control)
 
         def act(observation: Observation, /) -> NDArray:
