@@ -11,6 +11,11 @@ gymnasium.register(
     entry_point="handeye.envs.reaching:PlanarReachEnv",
     vector_entry_point="handeye.envs.reaching:PlanarReachVectorEnv",
 )
+gymnasium.register(
+    "handeye/Grasp-v0",
+    entry_point="handeye.envs.grasping:GraspEnv",
+    vector_entry_point="handeye.envs.grasping:GraspVectorEnv",
+)
 
 
 def load_policy(name: str, **options: Any) -> Any:

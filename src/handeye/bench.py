@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -124,6 +124,57 @@ def perception_act() -> Row:
     return _row(64 / seconds(act), "pictures/s", floor, None, None, "floor: bf16 peak")
 
 
+GRASP_WORLDS = 32
+
+
+def grasp_env() -> Row:
+    """Grasp environment steps a second with 64×64 pictures and restarts, under random actions."""
+    return _grasp_row("image")
+
+
+def grasp_env_state() -> Row:
+    """The same without pictures."""
+    return _grasp_row("objects")
+
+
+def _grasp_row(observe: Literal["image", "objects"]) -> Row:
+    from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+
+    env = GraspVectorEnv(GRASP_WORLDS, GraspConfig(observe=observe))
+    rng, low, high = np.random.default_rng(0), env.single_action_space.low, env.single_action_space.high
+    env.reset(seed=0)
+    spent = {"physics": _timed(env.bin, "step"), "restarts": _timed(env, "_start"), "pictures": _timed(env, "picture")}
+    for _ in range(25):
+        env.step(rng.uniform(low, high, (GRASP_WORLDS, len(low))))
+    for clock in spent.values():
+        clock[0] = 0.0
+    started, steps = time.perf_counter(), 60
+    for _ in range(steps):
+        env.step(rng.uniform(low, high, (GRASP_WORLDS, len(low))))
+    total = time.perf_counter() - started
+    shares = {name: clock[0] / total for name, clock in spent.items()} | {"rest": 0.0}
+    shares["rest"] = 1 - sum(shares.values())
+    note = "share of time: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+    floor = GRASP_WORLDS * steps / max(spent["physics"][0], spent["pictures"][0])
+    note += "; floor: the slower of physics and pictures alone, the other beside it and all else free"
+    return _row(GRASP_WORLDS * steps / total, "steps/s", floor, None, None, note)
+
+
+def _timed(owner: Any, name: str) -> list[float]:
+    """Seconds spent in a method from now on, as the one entry of a list."""
+    clock, method = [0.0], getattr(owner, name)
+
+    def measured(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return method(*arguments)
+        finally:
+            clock[0] += time.perf_counter() - started
+
+    setattr(owner, name, measured)
+    return clock
+
+
 def _row(value: float, unit: str, floor: float, peer: str | None, peer_value: float | None, note: str) -> Row:
     return {"value": value, "unit": unit, "floor": floor, "peer": peer, "peer_value": peer_value, "note": note}
 
@@ -132,4 +183,6 @@ BENCHMARKS: dict[str, Callable[[], Row]] = {
     "reach-env": reach_env,
     "perception-step": perception_step,
     "perception-act": perception_act,
+    "grasp-env": grasp_env,
+    "grasp-env-state": grasp_env_state,
 }

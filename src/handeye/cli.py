@@ -71,13 +71,16 @@ class EvaluateOptions:
     """Evaluate a checkpoint on the fixed protocol, or on fresh trials."""
 
     checkpoint: tyro.conf.Positional[str]
-    """A file, a run's folder, a shipped name, or a policy of the world: reach:guide, reach:random."""
+    """A file, a run's folder, a shipped name, or a policy of the world: reach:guide, reach:random, grasp:random,
+    grasp:scripted, grasp:oracle."""
     episodes: int | None = None
-    """Trials; by default all 400 of the fixed protocol."""
+    """How many; by default the fixed protocol's 400 trials of reaching, 700 grasps."""
     seed: int | None = None
     """Draw fresh trials from this seed instead."""
     domain: Literal["sim", "camera"] = "sim"
-    """Who draws the pictures."""
+    """Reaching: who draws the pictures."""
+    objects: Literal["heldout", "train"] = "heldout"
+    """Grasping: which objects."""
     json: str | None = None
     """Write the figures to this file; - is standard output."""
     video: str | None = None
@@ -89,6 +92,8 @@ class EvaluateOptions:
 
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
+    if options.checkpoint.startswith("grasp:"):
+        return _evaluate_grasping(options)
     from handeye import reach_results
 
     if options.video is not None:
@@ -104,6 +109,23 @@ def _evaluate(arguments: list[str]) -> int:
         _write_json(figures, options.json)
     if options.json != "-":
         _print_figures(figures)
+    return 0
+
+
+def _evaluate_grasping(options: EvaluateOptions) -> int:
+    if options.video is not None:
+        raise Misuse("--video shows trials of reaching; grasping has none yet")
+    from handeye import grasp_results
+
+    episodes = grasp_results.PROTOCOL_EPISODES if options.episodes is None else options.episodes
+    figures = grasp_results.evaluate(options.checkpoint, episodes, options.seed, options.objects, STDERR)
+    if options.json is not None:
+        _write_json(figures, options.json)
+    if options.json != "-":
+        table = Table("figure", "value", title=f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
+        for name, value in figures.items():
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+        Console().print(table)
     return 0
 
 

@@ -1,0 +1,246 @@
+"""Many bins at once: settled scenes, and the gripper moved by Cartesian displacements. Physics only, no pictures.
+
+Frame of positions: the middle of the tray's bottom, x forward, y left, z up, metres.
+"""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+
+from handeye.envs import scene
+from handeye.envs.objects import SLOTS, Shape, bounds_m, draw_shape
+from handeye.envs.scene import ORIGIN_M
+from handeye.errors import need, need_one_of
+
+ARM_JOINTS, FINGERS = 7, 2
+FIRST = ARM_JOINTS + FINGERS
+"""Where the objects begin in qpos."""
+SETTLE_S, SETTLE_MOST = 1.0, 3
+"""An object is let fall for this long, and longer while anything moves."""
+STILL_M_S = 0.05
+TRIES = 50
+PLACES, GAP_M = 8, 0.003
+"""Places tried for each object, of which the lowest is taken; the air left between objects."""
+FASTEST, LOST_M = 1000.0, 0.6
+"""Speed (m/s, rad/s) of any joint, and distance of any object from the tray, beyond which a simulation has diverged."""
+
+
+@dataclass(frozen=True)
+class BinConfig:
+    """The world. Raises ValueError for values that make none."""
+
+    objects: int = 5
+    split: str = "train"
+    models: int = 240
+    """Scenes compiled for a split: each has other objects."""
+    placements: int = 8
+    """Settled placements kept of each scene."""
+    timestep_s: float = 0.004
+    step_s: float = 0.16
+    """Simulated time of a step."""
+    grip_s: float = 0.08
+    """Of a step in which the fingers change, this much passes before the arm moves."""
+    reach_m: float = 0.125
+    """The gripper stays within this of the tray's middle, in x and y."""
+    lowest_m: float = 0.006
+    """Least height of the fingertips."""
+    highest_m: float = 0.28
+    start_m: tuple[float, float] = (0.18, 0.25)
+    """Range of the fingertips' height at the start."""
+    start_offset_m: float = 0.05
+    """The start lies within this of the tray's middle, in x and y."""
+    spread_m: float = 0.1
+    """Objects are dropped within this of the tray's middle, in x and y."""
+
+    def __post_init__(self) -> None:
+        need(self, ("objects",), 1, 20)
+        need(self, ("models", "placements"), 1, 100_000)
+        need_one_of(self, "split", ("train", "heldout"))
+        need(self, ("timestep_s",), 0.0005, 0.01)
+        need(self, ("step_s", "grip_s"), self.timestep_s, 2)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A settled scene: its model, all joint positions, the gripper's pose (x, y, z, yaw)."""
+
+    model: mujoco.MjModel
+    shapes: list[Shape]
+    qpos: NDArray
+    gripper: NDArray
+
+
+class Bin:
+    """N bins. `gripper` (N, 4) is where the fingertips were last sent: x, y, z, yaw; `closed` (N,)."""
+
+    def __init__(self, worlds: int, config: BinConfig, threads: int = 0) -> None:
+        self.config, self.worlds = config, worlds
+        self.scenes: dict[int, tuple[mujoco.MjModel, list[Shape]]] = {}
+        self.kept: dict[tuple[int, int], Placement] = {}
+        first, _ = self.scene(0)
+        self.batch = Batch(first, worlds, threads)
+        self.models = [first] * worlds
+        self.shapes: list[list[Shape]] = [[]] * worlds
+        self.qpos, self.qvel, self.time = (self.batch.bind(name) for name in ("qpos", "qvel", "time"))
+        self.mocap_pos, self.mocap_quat = self.batch.bind("mocap_pos"), self.batch.bind("mocap_quat")
+        self.geom_pos, self.geom_mat = self.batch.bind("geom_xpos"), self.batch.bind("geom_xmat")
+        self.cam_pos, self.cam_mat = self.batch.bind("cam_xpos"), self.batch.bind("cam_xmat")
+        self.ctrl, self.sensors = self.batch.bind("ctrl"), self.batch.bind("sensordata")
+        self.gripper, self.closed = np.zeros((worlds, 4)), np.zeros(worlds, bool)
+        self.rest_m = np.zeros((worlds, config.objects))
+        """Height of each object (N, objects) when the episode began."""
+        self.diverged = np.zeros(worlds, bool)
+        """Whether a world (N,) moves as no world does: such a step is nobody's fault and teaches nothing."""
+
+    def scene(self, number: int) -> tuple[mujoco.MjModel, list[Shape]]:
+        """Model and objects of a scene; compiled once."""
+        if number not in self.scenes:
+            first = number * ((self.config.objects - 1) // SLOTS + 1)
+            shapes = [draw_shape(self.config.split, k % SLOTS, first + k // SLOTS) for k in range(self.config.objects)]
+            settings = scene.SceneConfig(self.config.objects, self.config.timestep_s)
+            self.scenes[number] = scene.build(shapes, settings).compile(), shapes
+        return self.scenes[number]
+
+    def placement(self, number: int, which: int) -> Placement:
+        """Settled placement `which` of a scene; settled once, the same for the same numbers.
+
+        Raises: RuntimeError if no attempt of many leaves all objects in the tray.
+        """
+        if (number, which) not in self.kept:
+            model, shapes = self.scene(number)
+            rng = np.random.default_rng([number, which])
+            for _ in range(TRIES):
+                found = _settled(model, shapes, self.config, rng)
+                if found is not None:
+                    break
+            else:
+                raise RuntimeError(f"objects of scene {number} did not come to rest in the tray in {TRIES} attempts")
+            self.kept[number, which] = Placement(model, shapes, *found)
+        return self.kept[number, which]
+
+    def reset(self, ids: NDArray, rngs: list[np.random.Generator]) -> None:
+        """Put settled scenes into worlds `ids`, chosen by their generators."""
+        chosen = [
+            self.placement(int(rng.integers(self.config.models)), int(rng.integers(self.config.placements)))
+            for rng in rngs
+        ]
+        for i, place in zip(ids, chosen, strict=True):
+            self.models[i], self.shapes[i] = place.model, place.shapes
+        self.batch.set_models(self.models)
+        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self.qpos[ids] = [place.qpos for place in chosen]
+        self.gripper[ids], self.closed[ids] = [place.gripper for place in chosen], False
+        pos, quat, ctrl = self._commands(ids)
+        self.mocap_pos[ids], self.mocap_quat[ids], self.ctrl[ids] = pos[:, None], quat[:, None], ctrl
+        self.batch.forward(ids)
+        self.rest_m[ids], self.diverged[ids] = self.objects_m[ids, :, 2], False
+
+    @property
+    def objects_m(self) -> NDArray:
+        """Where the objects (N, objects, 3) are."""
+        return self.qpos[:, FIRST:].reshape(self.worlds, -1, 7)[..., :3] - ORIGIN_M
+
+    @property
+    def tip_m(self) -> NDArray:
+        """Where the fingertips (N, 3) are."""
+        return self.sensors[:, :3] - ORIGIN_M
+
+    @property
+    def aperture(self) -> NDArray:
+        """How far the fingers are open (N,), 0 … 1."""
+        return self.qpos[:, ARM_JOINTS:FIRST].mean(1) / scene.OPEN_M
+
+    @property
+    def pressed(self) -> NDArray:
+        """Contacts (N, objects, 2) between each object and each finger."""
+        return self.sensors[:, 3:].reshape(self.worlds, -1, 2)
+
+    def step(self, ids: NDArray, move: NDArray, closed: NDArray) -> None:
+        """Send the gripper by `move` (n, 4: x, y, z in metres, yaw in rad), fingers first, and simulate `step_s`.
+
+        The gripper is sent no further than the configured limits.
+        """
+        config = self.config
+        before, change = self.gripper[ids].copy(), closed != self.closed[ids]
+        goal = before + move
+        low = np.array([-config.reach_m, -config.reach_m, config.lowest_m, -np.inf])
+        high = np.array([config.reach_m, config.reach_m, config.highest_m, np.inf])
+        self.gripper[ids], self.closed[ids] = np.clip(goal, low, high), closed
+        substeps = round(config.step_s / config.timestep_s)
+        time = np.arange(1, substeps + 1) / substeps
+        begin = np.where(change, config.grip_s / config.step_s, 0.0)[:, None]
+        # The arm arrives a little before the end, so that it is where the picture shows it.
+        share = np.clip((time - begin) / ((1 - begin) * 0.8), 0, 1)[..., None]
+        path = before[:, None] + share * (self.gripper[ids] - before)[:, None]
+        flat, held = path.reshape(-1, 4), np.repeat(closed, substeps)
+        pos, quat = _hand_pose(flat)
+        control = np.concatenate([_fingers(held), pos, quat], axis=1).reshape(len(ids), substeps, -1)
+        due = self.time[ids] + (substeps - 0.5) * config.timestep_s
+        self.batch.rollout(substeps, control, CONTROLS, record=(), ids=ids)
+        self.batch.forward(ids)
+        # MuJoCo starts a simulation that went wrong anew, which its clock tells.
+        speed = np.abs(self.qvel[ids]).max(1)
+        self.diverged[ids] = (
+            (self.time[ids] < due) | ~(speed < FASTEST) | (np.abs(self.objects_m[ids, :, :2]) > LOST_M).any((1, 2))
+        )
+
+    def _commands(self, ids: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        return *_hand_pose(self.gripper[ids]), _fingers(self.closed[ids])
+
+
+STATE = mujoco.mjtState
+CONTROLS = int(STATE.mjSTATE_CTRL | STATE.mjSTATE_MOCAP_POS | STATE.mjSTATE_MOCAP_QUAT)
+
+
+def _hand_pose(gripper: NDArray) -> tuple[NDArray, NDArray]:
+    """Place (n, 3) and orientation (n, 4) in the world of the hand whose fingertips are at (n, 4)."""
+    half = gripper[:, 3] / 2
+    zero = np.zeros_like(half)
+    # A turn about z, after the half turn about y that points the hand down.
+    quat = np.stack([zero, -np.sin(half), np.cos(half), zero], axis=1)
+    return gripper[:, :3] + ORIGIN_M + [0, 0, scene.PALM_M + scene.FINGER_M], quat
+
+
+def _fingers(closed: NDArray) -> NDArray:
+    return np.repeat(np.where(closed, 0.0, scene.OPEN_M)[:, None], FINGERS, axis=1)
+
+
+def _settled(
+    model: mujoco.MjModel, shapes: list[Shape], config: BinConfig, rng: np.random.Generator
+) -> tuple[NDArray, NDArray] | None:
+    """Joint positions and gripper pose after objects fell from random places; None if one left or none came to rest."""
+    data = mujoco.MjData(model)
+    offset = rng.uniform(-config.start_offset_m, config.start_offset_m, 2)
+    gripper = np.array([*offset, rng.uniform(*config.start_m), rng.uniform(-np.pi / 2, np.pi / 2)])
+    pos, quat = _hand_pose(gripper[None])
+    data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = pos[0], quat[0], scene.OPEN_M
+    data.qpos[:ARM_JOINTS], data.qpos[ARM_JOINTS:FIRST] = scene.HOME_RAD, scene.OPEN_M
+    data.qpos[FIRST:] = _dropped(shapes, config.spread_m, rng).ravel()
+    for _ in range(SETTLE_MOST):
+        mujoco.mj_step(model, data, round(SETTLE_S / config.timestep_s))
+        place = data.qpos[FIRST:].reshape(-1, 7)[:, :3] - ORIGIN_M
+        if (np.abs(place[:, :2]) > scene.TRAY_HALF_M).any() or (place[:, 2] < 0).any():
+            return None
+        if np.abs(data.qvel).max() < STILL_M_S:
+            return data.qpos.copy(), gripper
+    return None
+
+
+def _dropped(shapes: list[Shape], spread_m: float, rng: np.random.Generator) -> NDArray:
+    """Joint positions (n, 7) of objects in the air, none inside another, and low where there is room."""
+    radius = np.array([np.linalg.norm(bounds_m(shape)) for shape in shapes])
+    reach = np.clip(scene.TRAY_HALF_M - radius, 0, spread_m)
+    place = np.zeros((0, 3))
+    for own, limit in zip(radius, reach, strict=True):
+        across = rng.uniform(-limit, limit, (PLACES, 2))
+        apart = np.linalg.norm(across[:, None] - place[None, :, :2], axis=-1)
+        others = radius[: len(place)]
+        above = np.where(apart < others + own, place[:, 2] + others + own + GAP_M, own + GAP_M)
+        height = above.max(axis=1, initial=own + GAP_M)
+        best = int(height.argmin())
+        place = np.concatenate([place, [[*across[best], height[best]]]])
+    turn = rng.standard_normal((len(shapes), 4))
+    return np.concatenate([place + ORIGIN_M, turn / np.linalg.norm(turn, axis=1, keepdims=True)], axis=1)

@@ -1,0 +1,319 @@
+"""`handeye/Grasp-v0`: grasp anything from a bin with a parallel gripper, in a closed loop on pictures."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from handeye.envs import rendering
+from handeye.envs.bin import Bin, BinConfig
+from handeye.envs.reaching import MODES
+from handeye.envs.rendering import CameraConfig, Look, RayCaster
+from handeye.errors import Misuse, need, need_one_of
+from handeye.types import FloatArray, Observation
+
+ACTION = 8
+SINE, COSINE, CLOSE, OPEN, TERMINATE = 3, 4, 5, 6, 7
+"""Places in an action after the displacement (3)."""
+OBSERVE = ("image", "objects", "both")
+ROSE_M = 0.02
+"""An object that is held rose when it is this much above where it lay."""
+LARGE = CameraConfig(camera="shoulder", width_px=640, height_px=512)
+
+
+@dataclass(frozen=True)
+class GraspConfig:
+    """Rules of the task. Raises ValueError for values that make no task."""
+
+    world: BinConfig = field(default_factory=BinConfig)
+    view: CameraConfig = field(default_factory=CameraConfig)
+    observe: Literal["image", "objects", "both"] = "image"
+    """Beside `state`: the picture, or `objects`: where they are about the fingertips, nearest first."""
+    max_steps: int = 20
+    success_reward: float = 1.0
+    step_reward: float = -0.05
+    """Of every step before the last."""
+    move_m: float = 0.06
+    """Furthest displacement of an action along each axis."""
+    turn_rad: float = 0.5
+    """Furthest rotation of an action about the vertical."""
+    lift_m: float = 0.08
+    """A grasp succeeds when an object is held this much above where it lay."""
+    termination: Literal["heuristic", "learned"] = "heuristic"
+    stop_height_m: float = 0.13
+    """Heuristic: an episode ends when the gripper is closed, above this, and sent upwards again. Learned: a success
+    needs the gripper above this when the action says stop."""
+    slow_below_m: float = 0.0
+    """Below this height a descent is shortened to `slow_share` of it; 0: never."""
+    slow_share: float = 0.5
+    bottom_bonus: float = 0.0
+    """Paid once an episode, when the fingertips first come within `bottom_m` of the bottom; `state` tells if it was."""
+    bottom_m: float = 0.02
+    bottom_penalty: float = 0.0
+    """Subtracted for a step sent below the lowest height."""
+    wall_penalty: float = 0.0
+    """Subtracted for a step sent beyond the sides."""
+    auto_ascend: bool = False
+    """A step that closes the fingers is sent straight up by `move_m`, whatever its displacement says."""
+
+    def __post_init__(self) -> None:
+        need(self, ("max_steps",), 1, 10_000)
+        need(self, ("move_m", "turn_rad", "lift_m"), 0, 3, above=True)
+        need(self, ("success_reward", "step_reward", "bottom_bonus", "bottom_penalty", "wall_penalty"), -100, 100)
+        need(self, ("stop_height_m", "slow_below_m", "bottom_m"), 0, 10)
+        need(self, ("slow_share",), 0, 1)
+        need_one_of(self, "termination", ("heuristic", "learned"))
+        need_one_of(self, "observe", OBSERVE)
+
+
+def action_space(config: GraspConfig) -> spaces.Box:
+    """Displacement in metres, rotation as sine and cosine, then close, open and terminate, which count above ½."""
+    high = np.array([config.move_m] * 3 + [1, 1, 1, 1, 1], np.float32)
+    low = np.array([-config.move_m] * 3 + [-1, -1, 0, 0, 0], np.float32)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def observation_space(config: GraspConfig) -> spaces.Dict:
+    """`state`: fingers' opening 0 … 1, height in metres, share of the time gone by; with a bonus, if it was paid."""
+    size = 4 if config.bottom_bonus else 3
+    parts: dict[str, spaces.Space] = {"state": spaces.Box(-1, 2, (size,), np.float32)}
+    if config.observe != "objects":
+        parts["image"] = spaces.Box(0, 255, (config.view.height_px, config.view.width_px, 3), np.uint8)
+    if config.observe != "image":
+        parts["objects"] = spaces.Box(-2, 2, (config.world.objects, 3), np.float32)
+    return spaces.Dict(parts)
+
+
+class GraspVectorEnv(gym.vector.VectorEnv):
+    """N bins in one batch; environment i draws from its own generator, seeded `seed + i`.
+
+    **What a mixed action does.** `terminate` above ½ ends the episode before anything moves, if termination is learned;
+    else it is not looked at. Of `close` and `open` the larger counts, if above ½. Fingers go first, then the arm moves
+    and turns, all within one step.
+
+    **How an episode ends.** Terminated by its termination, or by success at the last step; truncated without success at
+    the last step, or when the simulation diverged.
+
+    `info`, each (N,): `is_success`, `objects_held`, `height_m`, `diverged`; whether so far the fingers `closed`, both
+    `pressed` one object, and it `rose` with them.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        config: GraspConfig | None = None,
+        autoreset_mode: str = "same_step",
+        render_mode: str | None = None,
+        threads: int = 0,
+        **fields: Any,
+    ) -> None:
+        """`threads` of the physics, 0: all cores. `fields` replace fields of `config`."""
+        if num_envs < 1:
+            raise Misuse(f"num_envs must be at least 1, got {num_envs}")
+        if autoreset_mode not in MODES:
+            raise Misuse(f"autoreset_mode must be one of {', '.join(MODES)}, got {autoreset_mode!r}")
+        if render_mode not in (None, "rgb_array"):
+            raise Misuse(f"render_mode must be None or rgb_array, got {render_mode!r}")
+        self.config = replace(config or GraspConfig(), **fields)
+        self.num_envs, self.render_mode = num_envs, render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 5, "autoreset_mode": MODES[autoreset_mode]}
+        self.single_action_space = action_space(self.config)
+        self.single_observation_space = observation_space(self.config)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self.bin = Bin(num_envs, self.config.world, threads)
+        self.look = Look.plain(num_envs, self.bin.models[0])
+        self.casters: dict[CameraConfig, RayCaster] = {}
+        self.steps = np.zeros(num_envs, np.int64)
+        self.done = np.ones(num_envs, bool)
+        flags: NDArray[np.bool_] = np.zeros((5, num_envs), bool)
+        self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen = (flags[k] for k in range(5))
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
+        """`options`: `reset_mask` (N,) bool."""
+        if seed is not None:
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            for i, one in enumerate(seeds):
+                if one is not None:
+                    self.rngs[i] = np.random.default_rng(one)
+        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        self._start(np.flatnonzero(mask))
+        return self._observe(), self._info()
+
+    def _start(self, which: NDArray) -> None:
+        if not len(which):
+            return
+        self.bin.reset(which, [self.rngs[i] for i in which])
+        level = rendering.LEVELS[self.config.view.randomise]
+        for i in which:
+            self.look.draw(i, self.bin.models[i], level, self.rngs[i])
+        self.steps[which] = 0
+        for flags in (self.done, self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen):
+            flags[which] = False
+
+    def step(self, actions: NDArray) -> tuple:
+        actions = np.asarray(actions, np.float64)
+        if actions.shape != (self.num_envs, ACTION) or not np.isfinite(actions).all():
+            raise Misuse(f"actions must be finite numbers ({self.num_envs}, {ACTION}), got shape {actions.shape}")
+        resting = self.done.copy()
+        reward, terminated, truncated = self._advance(actions, np.flatnonzero(~resting))
+        if self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP:
+            self._start(np.flatnonzero(resting))
+        self.done |= terminated | truncated
+        observation, info = self._observe(), self._info()
+        if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP and self.done.any():
+            observation, info = self._restart(observation, info)
+        return observation, reward, terminated, truncated, info
+
+    def _advance(self, actions: NDArray, moving: NDArray) -> tuple[FloatArray, NDArray, NDArray]:
+        """One step of the environments `moving`: rewards, terminations and truncations (N,)."""
+        config, count = self.config, self.num_envs
+        stop = np.zeros(count, bool)
+        stop[moving] = self._stops(actions[moving], moving)
+        going = moving[~stop[moving]]
+        extra = self._move(actions[going], going) if len(going) else np.zeros(0)
+        self.steps[moving] += 1
+        last = np.zeros(count, bool)
+        last[moving] = self.steps[moving] >= config.max_steps
+        diverged = self.bin.diverged & ~self.done
+        over = stop | last
+        high_enough = (config.termination == "heuristic") | (self.bin.tip_m[:, 2] > config.stop_height_m)
+        self.success = np.where(over, self.objects_held.any(1) & high_enough & ~diverged, self.success)
+        reward = np.zeros(count)
+        reward[moving] = config.step_reward
+        reward[over] = 0.0
+        reward[going] += extra
+        reward[over & self.success] += config.success_reward
+        terminated = (stop | (last & self.success)) & ~diverged
+        return reward.astype(np.float32), terminated, (last & ~terminated) | diverged
+
+    def _stops(self, actions: NDArray, which: NDArray) -> NDArray[np.bool_]:
+        """Whether these actions end their episodes."""
+        if self.config.termination == "learned":
+            return actions[:, TERMINATE] > 0.5
+        high = self.bin.tip_m[which, 2] > self.config.stop_height_m
+        return self.bin.closed[which] & high & (actions[:, 2] > 0)
+
+    def _move(self, actions: NDArray, which: NDArray) -> NDArray:
+        """Carry out actions; bonuses and penalties."""
+        config, world = self.config, self.config.world
+        wants = np.maximum(actions[:, CLOSE], actions[:, OPEN]) > 0.5
+        closed = np.where(wants, actions[:, CLOSE] > actions[:, OPEN], self.bin.closed[which])
+        move = np.empty((len(which), 4))
+        move[:, :3] = np.clip(actions[:, :3], -config.move_m, config.move_m)
+        move[:, 3] = np.clip(np.arctan2(actions[:, SINE], actions[:, COSINE]), -config.turn_rad, config.turn_rad)
+        if config.auto_ascend:
+            move[closed & ~self.bin.closed[which]] = [0, 0, config.move_m, 0]
+        slow = (self.bin.tip_m[which, 2] < config.slow_below_m) & (move[:, 2] < 0)
+        move[slow, 2] *= config.slow_share
+        goal = self.bin.gripper[which] + move
+        below = goal[:, 2] < world.lowest_m
+        beyond = (np.abs(goal[:, :2]) > world.reach_m).any(1)
+        self.bin.step(which, move, closed)
+        self._note(which)
+        first = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
+        self.bonus_paid[which] |= first
+        return first * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
+
+    def _note(self, which: NDArray) -> None:
+        """Remember of these environments what happened in the episode."""
+        between = (self.bin.pressed[which] > 0).all(-1)
+        risen = self.bin.objects_m[which, :, 2] - self.bin.rest_m[which] > ROSE_M
+        self.has_closed[which] |= self.bin.closed[which]
+        self.has_pressed[which] |= between.any(1)
+        self.has_risen[which] |= (between & risen).any(1)
+
+    @property
+    def objects_held(self) -> NDArray[np.bool_]:
+        """Which objects (N, objects) are lifted above where they lay and pressed by both fingers."""
+        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
+
+    def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
+        """Start the finished environments anew; their last observation and facts go into `info`."""
+        mask = self.done.copy()
+        final = np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(mask):
+            final[i] = {key: value[i] for key, value in observation.items()}
+        self._start(np.flatnonzero(mask))
+        ends = {"final_obs": final, "_final_obs": mask, "final_info": info, "_final_info": mask}
+        return self._observe(), self._info() | ends
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "is_success": self.success.copy(),
+            "objects_held": self.objects_held.sum(1),
+            "height_m": self.bin.tip_m[:, 2],
+            "diverged": self.bin.diverged.copy(),
+            "closed": self.has_closed.copy(),
+            "pressed": self.has_pressed.copy(),
+            "rose": self.has_risen.copy(),
+        }
+
+    def _observe(self) -> Observation:
+        config = self.config
+        state = [self.bin.aperture, self.bin.tip_m[:, 2], np.minimum(self.steps / config.max_steps, 1.0)]
+        state += [self.bonus_paid] if config.bottom_bonus else []
+        observation: Observation = {"state": np.stack(state, 1).astype(np.float32).clip(-1, 2)}
+        if config.observe != "objects":
+            observation["image"] = self.picture(config.view)
+        if config.observe != "image":
+            observation["objects"] = self._objects()
+        return observation
+
+    def _objects(self) -> FloatArray:
+        """Where the objects (N, objects, 3) are from the fingertips, in the gripper's frame, nearest first."""
+        away = self.bin.objects_m - self.bin.tip_m[:, None]
+        yaw = -self.bin.gripper[:, 3, None]
+        x, y = away[..., 0], away[..., 1]
+        turned = np.stack([np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y, away[..., 2]], -1)
+        order = np.linalg.norm(away, axis=-1).argsort(1, kind="stable")
+        return np.take_along_axis(turned, order[..., None], 1).astype(np.float32).clip(-2, 2)
+
+    def picture(self, view: CameraConfig) -> NDArray[np.uint8]:
+        """Pictures (N, H, W, 3) of all bins as they are now."""
+        if view not in self.casters:
+            self.casters[view] = RayCaster(self.bin.models[0], self.num_envs, view)
+        eyes = rendering.eyes(view.camera, self.look, self.bin.gripper, self.bin.cam_pos, self.bin.cam_mat)
+        return self.casters[view].draw((self.bin.geom_pos, self.bin.geom_mat), (self.look.size, self.look.rgba), eyes)
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Large pictures (512, 640, 3) over the shoulder, one an environment."""
+        return None if self.render_mode is None else tuple(self.picture(LARGE))
+
+
+class GraspEnv(gym.Env):
+    """One bin: the vector environment with N = 1, without the batch axis."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(self, config: GraspConfig | None = None, render_mode: str | None = None, **fields: Any) -> None:
+        self.batch = GraspVectorEnv(1, config, "disabled", render_mode, **fields)
+        self.render_mode = render_mode
+        self.observation_space = self.batch.single_observation_space
+        self.action_space = self.batch.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple:
+        super().reset(seed=seed)
+        observation, info = self.batch.reset(seed=seed)
+        return _first(observation), _first(info)
+
+    def step(self, action: NDArray) -> tuple:
+        """Raises: RuntimeError after the end of the episode."""
+        if self.batch.done[0]:
+            raise RuntimeError("the episode has ended: call reset() before step()")
+        observation, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
+        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        frames = self.batch.render()
+        return None if frames is None else frames[0]
+
+
+def _first(batched: dict[str, Any]) -> dict[str, Any]:
+    return {key: value[0] for key, value in batched.items()}

@@ -1,0 +1,146 @@
+"""Pictures of all bins in one call, by mujoco_warp's ray-caster: on the processor or on CUDA, without OpenGL."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import mujoco
+import mujoco_warp as mjw
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from handeye.envs import scene
+from handeye.errors import need, need_one_of
+
+wp.config.quiet = True  # type: ignore[attr-defined]
+CAMERAS = ("shoulder", "follow", "wrist")
+LEVELS = {"off": 0.0, "mild": 0.3, "strong": 1.0}
+EYE_M, AIM_M, ZOOM, GAIN, TINT = 0.06, 0.03, 0.12, 0.25, 0.25
+"""At level strong: how far the camera and the point that it looks at move, how much field of view, light and the
+colours of table and tray change; uniform either way."""
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Who looks, and at what size. Raises ValueError for what is no picture."""
+
+    camera: Literal["shoulder", "follow", "wrist"] = "follow"
+    """`shoulder` stands still; `follow` moves with the gripper's x, y, as a crop around its projection would; `wrist`
+    is fixed to the hand."""
+    width_px: int = 64
+    height_px: int = 64
+    randomise: Literal["off", "mild", "strong"] = "off"
+    """How much pose, field of view, light and colours change from episode to episode."""
+    shadows: bool = False
+
+    def __post_init__(self) -> None:
+        need(self, ("width_px", "height_px"), 8, 2048)
+        need_one_of(self, "camera", CAMERAS)
+        need_one_of(self, "randomise", tuple(LEVELS))
+
+
+class RayCaster:
+    """Draws N worlds whose models share one layout. A picture shows what is given with it, nothing older."""
+
+    def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig) -> None:
+        self.worlds = worlds
+        self.model = mjw.put_model(model, batch_sizes=dict.fromkeys(("geom_size", "geom_rgba", "cam_fovy"), worlds))
+        self.data = mjw.make_data(model, nworld=worlds, nconmax=1, njmax=1)
+        self.context = mjw.create_render_context(
+            model, nworld=worlds, cam_res=(config.width_px, config.height_px), render_rgb=True, render_depth=False,
+            render_seg=False, use_shadows=config.shadows, use_textures=False, cam_active=["shoulder"],
+            use_precomputed_rays=False,
+        )  # fmt: skip
+        self.picture = wp.zeros((worlds, config.height_px, config.width_px), dtype=wp.vec3f)
+        still = mujoco.MjData(model)
+        mujoco.mj_forward(model, still)
+        _fill(self.data.light_xpos, still.light_xpos)
+        _fill(self.data.light_xdir, still.light_xdir)
+
+    def draw(
+        self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
+    ) -> NDArray[np.uint8]:
+        """Pictures (N, H, W, 3).
+
+        Args:
+            geoms: places (N, G, 3) and axes (N, G, 9).
+            looks: half sizes (N, G, 3) and colours (N, G, 4).
+            eyes: the camera's place (N, 3), axes (N, 3, 3), and vertical field of view (N,) in degrees.
+        """
+        place, axes = geoms
+        _fill(self.data.geom_xpos, place)
+        _fill(self.data.geom_xmat, axes.reshape(*place.shape[:2], 3, 3))
+        _fill(self.model.geom_size, looks[0])
+        _fill(self.model.geom_rgba, looks[1])
+        for array, values in zip((self.data.cam_xpos, self.data.cam_xmat, self.model.cam_fovy), eyes, strict=True):
+            _fill(array, values[:, None])
+        mjw.refit_bvh(self.model, self.data, self.context)
+        mjw.render(self.model, self.data, self.context)
+        mjw.get_rgb(self.context, 0, self.picture)
+        return (self.picture.numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+def _fill(array: wp.array, values: NDArray) -> None:
+    """Write values into an array of either device, broadcast to its shape."""
+    shape = (*array.shape, *array.dtype._shape_) if hasattr(array.dtype, "_shape_") else array.shape
+    array.assign(np.ascontiguousarray(np.broadcast_to(values, shape), np.float32))
+
+
+@dataclass
+class Look:
+    """What differs from world to world and episode to episode in how a bin is seen."""
+
+    eye_m: NDArray
+    aim_m: NDArray
+    zoom: NDArray
+    gain: NDArray
+    size: NDArray
+    rgba: NDArray
+
+    @classmethod
+    def plain(cls, worlds: int, model: mujoco.MjModel) -> "Look":
+        """Nothing differs yet."""
+        one, three = np.ones(worlds), np.zeros((worlds, 3))
+        geoms = np.repeat(model.geom_size[None], worlds, 0), np.repeat(model.geom_rgba[None], worlds, 0)
+        return cls(three.copy(), three.copy(), one.copy(), one.copy(), *geoms)
+
+    def draw(self, i: int, model: mujoco.MjModel, level: float, rng: np.random.Generator) -> None:
+        """World i's look for a new episode; the same numbers of the generator are used at every level."""
+        signs = rng.uniform(-1, 1, 14) * level
+        self.eye_m[i], self.aim_m[i] = signs[:3] * EYE_M, signs[3:6] * AIM_M
+        self.zoom[i], self.gain[i] = 1 + signs[6] * ZOOM, 1 + signs[7] * GAIN
+        self.size[i], self.rgba[i] = model.geom_size, model.geom_rgba
+        self.rgba[i, scene.TABLE, :3] *= 1 + signs[8:11] * TINT
+        self.rgba[i, scene.TRAY, :3] *= 1 + signs[11:14] * TINT
+        self.rgba[i, :, :3] = np.clip(self.rgba[i, :, :3] * self.gain[i], 0, 1)
+
+
+def eyes(
+    camera: str, look: Look, gripper: NDArray, cam_pos: NDArray, cam_mat: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Place (N, 3), axes (N, 3, 3) and vertical field of view (N,) in degrees of a camera in every world.
+
+    Args:
+        gripper: (N, 4) in the tray's frame.
+        cam_pos: (N, C, 3) and `cam_mat` (N, C, 9): the model's own cameras.
+    """
+    fovy = scene.FOVY_DEG[camera] * look.zoom
+    if camera == "wrist":
+        index = scene.CAMERA_NAMES.index("wrist")
+        return cam_pos[:, index] + look.eye_m * 0.1, cam_mat[:, index].reshape(-1, 3, 3), fovy
+    if camera == "follow":
+        below = np.concatenate([gripper[:, :2], np.zeros((len(gripper), 1))], 1) + scene.ORIGIN_M
+        eye, aim = below + scene.FOLLOW_OFFSET_M, below + np.array([0, 0, 0.03])
+    else:
+        eye, aim = np.array(scene.SHOULDER_M), np.array(scene.SHOULDER_AIM_M)
+    eye, aim = eye + look.eye_m, aim + look.aim_m
+    return eye, axes_looking(eye, aim), fovy
+
+
+def axes_looking(eye: NDArray, aim: NDArray) -> NDArray:
+    """Camera axes (N, 3, 3), as columns right, up and backwards, of cameras at (N, 3) that look at (N, 3)."""
+    back = eye - aim
+    back = back / np.linalg.norm(back, axis=1, keepdims=True)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    return np.stack([right, np.cross(back, right), back], axis=2)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_equal
+
+from handeye.envs import scene
+from handeye.envs.bin import Bin, BinConfig
+from handeye.errors import Misuse
+
+SMALL = BinConfig(models=3, placements=1)
+
+
+def started(worlds, seed=0, threads=1, config=SMALL):
+    ours = Bin(worlds, config, threads)
+    ours.reset(np.arange(worlds), [np.random.default_rng(seed + i) for i in range(worlds)])
+    return ours
+
+
+def wander(ours, ids, steps=6):
+    rng = np.random.default_rng(5)
+    for _ in range(steps):
+        move = rng.uniform([-0.06, -0.06, -0.09, -0.5], [0.06, 0.06, 0.03, 0.5])
+        ours.step(ids, np.repeat(move[None], len(ids), 0), np.repeat(rng.random() < 0.5, len(ids)))
+
+
+def test_settled_objects_lie_still_in_the_tray_below_the_gripper():
+    ours = started(4)
+    assert (np.abs(ours.objects_m[..., :2]) < scene.TRAY_HALF_M).all()
+    assert ((ours.objects_m[..., 2] > 0) & (ours.objects_m[..., 2] < 0.16)).all()
+    assert (ours.tip_m[:, 2] > 0.15).all() and (ours.pressed == 0).all()
+    before = ours.objects_m.copy()
+    ours.step(np.arange(4), np.zeros((4, 4)), np.zeros(4, bool))
+    assert_allclose(ours.objects_m, before, atol=2e-3)
+
+
+def test_the_same_seeds_give_the_same_bytes_in_any_batch_and_at_any_thread_count():
+    many, one, threaded = started(3), started(1, seed=2), started(3, threads=2)
+    for ours in (many, one, threaded):
+        wander(ours, np.arange(ours.worlds))
+    assert_equal(many.qpos[2], one.qpos[0])
+    assert_equal(many.qpos, threaded.qpos)
+
+
+def test_the_gripper_goes_where_it_is_sent_in_free_air():
+    ours = started(2)
+    start = ours.tip_m.copy()
+    ours.step(np.arange(2), np.array([[0.03, -0.02, 0.02, 0.3]] * 2), np.zeros(2, bool))
+    assert_allclose(ours.tip_m - start, [[0.03, -0.02, 0.02]] * 2, atol=4e-3)
+
+
+def test_it_is_sent_no_further_than_the_limits():
+    ours = started(1)
+    for _ in range(5):
+        ours.step(np.arange(1), np.array([[0.06, 0.0, 0.06, 0.0]]), np.zeros(1, bool))
+    assert_allclose(ours.gripper[0, [0, 2]], [SMALL.reach_m, SMALL.highest_m])
+
+
+def test_fingers_close_before_the_arm_moves():
+    ours = started(1, config=BinConfig(models=1, placements=1, step_s=0.1, grip_s=0.1 - 0.004))
+    start = ours.tip_m.copy()
+    ours.step(np.arange(1), np.array([[0.05, 0, 0, 0]]), np.ones(1, bool))
+    assert np.linalg.norm(ours.tip_m - start) < 0.02
+    assert ours.aperture[0] < 0.1
+
+
+def test_worlds_that_are_not_stepped_stand_still():
+    ours = started(2)
+    before = ours.qpos[1].copy()
+    wander(ours, np.array([0]))
+    assert_equal(ours.qpos[1], before)
+
+
+def test_a_diverged_simulation_is_told():
+    ours = started(2)
+    ours.qvel[1, 9:] = 1e6
+    ours.step(np.arange(2), np.zeros((2, 4)), np.zeros(2, bool))
+    assert ours.diverged.tolist() == [False, True]
+    ours.reset(np.array([1]), [np.random.default_rng(0)])
+    assert not ours.diverged.any()
+
+
+def test_scenes_hold_the_objects_of_their_split():
+    train, held = (Bin(1, BinConfig(split=split, models=2), 1).scene(1)[1] for split in ("train", "heldout"))
+    assert len(train) == len(held) == 5
+    assert not set(train) & set(held)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_any_number_of_objects(count):
+    ours = started(1, config=BinConfig(objects=count, models=1, placements=1))
+    assert ours.objects_m.shape == (1, count, 3) and ours.pressed.shape == (1, count, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("objects", 0), ("models", 0), ("split", "test"), ("timestep_s", 0.1), ("step_s", 0.0)]
+)
+def test_worlds_that_cannot_be_name_the_field_and_the_value(field, value):
+    with pytest.raises(Misuse, match=f"{field}.*{value}"):
+        BinConfig(**{field: value})

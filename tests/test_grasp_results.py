@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from handeye import cli, grasp_results
+from handeye.envs.bin import BinConfig
+from handeye.errors import Misuse
+from handeye.types import Episode
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def small_world(monkeypatch):
+    monkeypatch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+
+
+def episode(length=3, truncated=False, reward=0.0, **facts):
+    known = dict.fromkeys(("is_success", "diverged", "closed", "pressed", "rose"), False) | {"objects_held": 0} | facts
+    rewards = np.array([-0.05] * (length - 1) + [reward], np.float32)
+    return Episode(
+        {}, np.zeros((length, 8)), rewards, not truncated, truncated, {k: np.array([0, v]) for k, v in known.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"diverged": True, "closed": True}, "diverged"),
+        ({}, "stopped too early"),
+        ({"truncated": True}, "never closed"),
+        ({"closed": True}, "missed"),
+        ({"closed": True, "pressed": True, "rose": True}, "slipped"),
+        ({"closed": True, "pressed": True}, "not lifted"),
+        ({"closed": True, "pressed": True, "truncated": True}, "timed out"),
+    ],
+)
+def test_what_an_episode_failed_of(facts, name):
+    assert grasp_results.failure(episode(**facts)) == name
+
+
+def test_figures_by_hand():
+    good = episode(4, reward=1.0, is_success=True, objects_held=2)
+    figures = grasp_results.grasp_figures([good, good, episode(2, closed=True), episode(2)])
+    assert figures["success"] == figures["label_success"] == 0.5
+    assert figures["ci_low"] == pytest.approx(0.150, abs=1e-3) and figures["ci_high"] == pytest.approx(0.850, abs=1e-3)
+    assert figures["steps_mean"] == 3
+    assert figures["return_mean"] == pytest.approx((2 * 0.85 - 2 * 0.05) / 4)
+    assert figures["failures"] == {"missed": 1, "stopped too early": 1} and figures["multi_object"] == 2
+
+
+@pytest.mark.parametrize("name", grasp_results.WORLD_POLICIES)
+def test_every_policy_of_the_world_is_evaluated_the_same_twice(small_world, name):
+    first, again = (grasp_results.evaluate(name, 4, 3, "heldout", QUIET) for _ in range(2))
+    assert first == again
+    assert first["episodes"] == 4 and first["objects"] == "heldout" and first["seed"] == 3
+
+
+def test_the_command_prints_one_json_object(small_world, capsys):
+    assert cli.main(["evaluate", "grasp:oracle", "--episodes", "2", "--objects", "train", "--json", "-"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    keys = {"task", "checkpoint", "objects", "episodes", "seed", "success", "ci_low", "ci_high", "steps_mean"}
+    assert keys | {"return_mean", "failures", "multi_object", "label_success"} <= figures.keys()
+
+
+@pytest.mark.parametrize(("name", "episodes"), [("grasp:magic", 5), ("grasp:oracle", 0)])
+def test_unknown_policies_and_counts_are_refused(name, episodes):
+    with pytest.raises(Misuse):
+        grasp_results.evaluate(name, episodes, None, "heldout", QUIET)
