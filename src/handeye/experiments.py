@@ -39,8 +39,8 @@ REACH_PAPER = ReachConfig(
         replay=500_000,
         target_rate=0.01,
     ),
-    finetuned=FinetuneConfig(steps=500, discount=0.97, optimiser="sgd", learning_rate=0.01),
-    naive=FinetuneConfig(steps=500, discount=0.97, optimiser="sgd", learning_rate=0.01, beta=0.0),
+    finetuned=FinetuneConfig(steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01),
+    naive=FinetuneConfig(steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01, beta=0.0),
 )
 """The paper's constants. What it does not state is listed, with reasons, in docs/reaching.md."""
 
