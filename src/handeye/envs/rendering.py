@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from handeye.envs import scene
 from handeye.errors import need, need_one_of
 
-wp.config.quiet = True  # type: ignore[attr-defined]
+# It tells of every kernel that it loads, and of every machine without CUDA.
+wp.config.log_level = wp.LOG_ERROR
 CAMERAS = ("shoulder", "follow", "wrist")
 LEVELS = {"off": 0.0, "mild": 0.3, "strong": 1.0}
 EYE_M, AIM_M, ZOOM, GAIN, TINT = 0.06, 0.03, 0.12, 0.25, 0.25
