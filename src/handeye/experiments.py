@@ -67,7 +67,7 @@ REACH_BEST = replace(
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 
 EXPERIMENTS = {
-    "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
+    "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "3 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.5 h", REACH_PAPER),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
 }
