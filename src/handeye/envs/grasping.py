@@ -11,8 +11,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from handeye.envs import rendering
+from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
-from handeye.envs.reaching import MODES
 from handeye.envs.rendering import CameraConfig, Look, RayCaster
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
@@ -113,12 +113,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         **fields: Any,
     ) -> None:
         """`threads` of the physics, 0: all cores. `fields` replace fields of `config`."""
-        if num_envs < 1:
-            raise Misuse(f"num_envs must be at least 1, got {num_envs}")
-        if autoreset_mode not in MODES:
-            raise Misuse(f"autoreset_mode must be one of {', '.join(MODES)}, got {autoreset_mode!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise Misuse(f"render_mode must be None or rgb_array, got {render_mode!r}")
+        need_batch(num_envs, autoreset_mode, render_mode)
         self.config = replace(config or GraspConfig(), **fields)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 5, "autoreset_mode": MODES[autoreset_mode]}
@@ -137,11 +132,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
-        if seed is not None:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-            for i, one in enumerate(seeds):
-                if one is not None:
-                    self.rngs[i] = np.random.default_rng(one)
+        reseed(self.rngs, seed)
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
         self._start(np.flatnonzero(mask))
         return self._observe(), self._info()
@@ -217,9 +208,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         beyond = (np.abs(goal[:, :2]) > world.reach_m).any(1)
         self.bin.step(which, move, closed)
         self._note(which)
-        first = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
-        self.bonus_paid[which] |= first
-        return first * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
+        reached = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
+        self.bonus_paid[which] |= reached
+        return reached * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
 
     def _note(self, which: NDArray) -> None:
         """Remember of these environments what happened in the episode."""
@@ -236,13 +227,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
-        mask = self.done.copy()
-        final = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(mask):
-            final[i] = {key: value[i] for key, value in observation.items()}
-        self._start(np.flatnonzero(mask))
-        ends = {"final_obs": final, "_final_obs": mask, "final_info": info, "_final_info": mask}
-        return self._observe(), self._info() | ends
+        ended = ends(observation, info, self.done)
+        self._start(np.flatnonzero(self.done))
+        return self._observe(), self._info() | ended
 
     def _info(self) -> dict[str, Any]:
         return {
@@ -301,19 +288,15 @@ class GraspEnv(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple:
         super().reset(seed=seed)
         observation, info = self.batch.reset(seed=seed)
-        return _first(observation), _first(info)
+        return first(observation), first(info)
 
     def step(self, action: NDArray) -> tuple:
         """Raises: RuntimeError after the end of the episode."""
         if self.batch.done[0]:
             raise RuntimeError("the episode has ended: call reset() before step()")
         observation, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
-        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+        return first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), first(info)
 
     def render(self) -> NDArray[np.uint8] | None:
         frames = self.batch.render()
         return None if frames is None else frames[0]
-
-
-def _first(batched: dict[str, Any]) -> dict[str, Any]:
-    return {key: value[0] for key, value in batched.items()}

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from handeye import planar_arm
 from handeye.envs import camera_domain, reach_pictures
+from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.window import Window
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import Observation, Policy
 
 ACTIONS = 9
 HOLD = 1
-MODES = {mode.name.lower(): mode for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)}
 DOMAINS = ("sim", "camera")
 OBSERVE = ("image", "theta", "both")
 
@@ -92,12 +92,7 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
         render_mode: str | None = None,
         **fields: Any,
     ) -> None:
-        if num_envs < 1:
-            raise Misuse(f"num_envs must be at least 1, got {num_envs}")
-        if autoreset_mode not in MODES:
-            raise Misuse(f"autoreset_mode must be one of {', '.join(MODES)}, got {autoreset_mode!r}")
-        if render_mode not in (None, "rgb_array"):
-            raise Misuse(f"render_mode must be None or rgb_array, got {render_mode!r}")
+        need_batch(num_envs, autoreset_mode, render_mode)
         self.config = replace(config or PlanarReachConfig(), **fields)
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -118,11 +113,7 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         options = options or {}
-        if seed is not None:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-            for i, one in enumerate(seeds):
-                if one is not None:
-                    self.rngs[i] = np.random.default_rng(one)
+        reseed(self.rngs, seed)
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         self._start(np.flatnonzero(mask))
         if "joints_rad" in options:
@@ -183,14 +174,9 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
-        ended = np.flatnonzero(self.done)
-        mask = self.done.copy()
-        final = np.full(self.num_envs, None, dtype=object)
-        for i in ended:
-            final[i] = {key: value[i] for key, value in observation.items()}
-        self._start(ended)
-        ends = {"final_obs": final, "_final_obs": mask, "final_info": info, "_final_info": mask}
-        return self._observe(ended), self._info() | ends
+        which, ended = np.flatnonzero(self.done), ends(observation, info, self.done)
+        self._start(which)
+        return self._observe(which), self._info() | ended
 
     @property
     def distance_m(self) -> NDArray:
@@ -267,7 +253,7 @@ class PlanarReachEnv(gym.Env):
         batched = {key: np.asarray(value)[None] for key, value in (options or {}).items()}
         observation, info = self.batch.reset(seed=seed, options=batched)
         self._show()
-        return _first(observation), _first(info)
+        return first(observation), first(info)
 
     def step(self, action: int) -> tuple:
         """Move one joint. Raises: RuntimeError after the end of the episode."""
@@ -275,7 +261,7 @@ class PlanarReachEnv(gym.Env):
             raise RuntimeError("the episode has ended: call reset() before step()")
         observation, reward, terminated, truncated, info = self.batch.step(np.array([action]))
         self._show()
-        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+        return first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), first(info)
 
     def render(self) -> NDArray[np.uint8] | None:
         """A large colour picture (504, 504, 3) in mode `rgb_array`; `human` shows each by itself."""
@@ -291,10 +277,6 @@ class PlanarReachEnv(gym.Env):
         if self.window is not None:
             self.window.close()
             self.window = None
-
-
-def _first(batched: dict[str, Any]) -> dict[str, Any]:
-    return {key: value[0] for key, value in batched.items()}
 
 
 def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0, polish: bool = False) -> Policy:
