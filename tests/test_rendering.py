@@ -50,7 +50,7 @@ def test_the_camera_that_follows_sees_the_gripper_at_one_place(env):
 
 
 def test_a_camera_looks_at_its_aim():
-    axes = rendering.axes_looking(np.array([[1.0, 0.0, 1.0]]), np.zeros((1, 3)))[0]
+    axes = scene.axes_looking(np.array([[1.0, 0.0, 1.0]]), np.zeros((1, 3)))[0]
     np.testing.assert_allclose(axes @ [0, 0, -1], -np.array([1, 0, 1]) / 2**0.5)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
     assert axes[2, 1] > 0 and np.linalg.det(axes) == pytest.approx(1)

@@ -138,19 +138,20 @@ def grasp_env_state() -> Row:
 
 
 def _grasp_row(observe: Literal["image", "objects"]) -> Row:
-    from handeye.envs.grasping import GraspConfig, GraspVectorEnv, action_space
+    from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+    from handeye.grasp_results import random_actions
 
     env = GraspVectorEnv(GRASP_WORLDS, GraspConfig(observe=observe))
-    rng, box = np.random.default_rng(0), action_space(env.config)
-    env.reset(seed=0)
+    act = random_actions(env, 0)
+    observation, _ = env.reset(seed=0)
     spent = {"physics": _timed(env.bin, "step"), "restarts": _timed(env, "_start"), "pictures": _timed(env, "picture")}
     for _ in range(25):
-        env.step(rng.uniform(box.low, box.high, (GRASP_WORLDS, *box.shape)))
+        env.step(act(observation))
     for clock in spent.values():
         clock[0] = 0.0
     started, steps = time.perf_counter(), 60
     for _ in range(steps):
-        env.step(rng.uniform(box.low, box.high, (GRASP_WORLDS, *box.shape)))
+        env.step(act(observation))
     total = time.perf_counter() - started
     shares = {name: clock[0] / total for name, clock in spent.items()} | {"rest": 0.0}
     shares["rest"] = 1 - sum(shares.values())

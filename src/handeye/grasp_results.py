@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
-from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv, action_space
 from handeye.errors import Misuse
 from handeye.metrics import wilson
 from handeye.rollout import episodes as run_episodes
@@ -25,10 +26,10 @@ HELD_OUT_MODELS = 48
 
 def random_actions(env: GraspVectorEnv, seed: int) -> Policy:
     """Uniform within the bounds of the actions."""
-    rng = np.random.default_rng(seed)
+    rng, box = np.random.default_rng(seed), action_space(env.config)
 
-    def act(observation: Observation, /) -> Any:
-        return rng.uniform(env.action_space.low, env.action_space.high)  # type: ignore[attr-defined]
+    def act(observation: Observation, /) -> NDArray:
+        return rng.uniform(box.low, box.high, (env.num_envs, *box.shape))
 
     return act
 

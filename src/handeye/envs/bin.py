@@ -100,8 +100,7 @@ class Bin:
         if number not in self.scenes:
             first = number * ((self.config.objects - 1) // SLOTS + 1)
             shapes = [draw_shape(self.config.split, k % SLOTS, first + k // SLOTS) for k in range(self.config.objects)]
-            settings = scene.SceneConfig(self.config.objects, self.config.timestep_s)
-            self.scenes[number] = scene.build(shapes, settings).compile(), shapes
+            self.scenes[number] = scene.build(shapes, self.config.timestep_s).compile(), shapes
         return self.scenes[number]
 
     def placement(self, number: int, which: int) -> Placement:

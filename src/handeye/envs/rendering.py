@@ -135,13 +135,4 @@ def eyes(
     else:
         eye, aim = np.array(scene.SHOULDER_M), np.array(scene.SHOULDER_AIM_M)
     eye, aim = eye + look.eye_m, aim + look.aim_m
-    return eye, axes_looking(eye, aim), fovy
-
-
-def axes_looking(eye: NDArray, aim: NDArray) -> NDArray:
-    """Camera axes (N, 3, 3), as columns right, up and backwards, of cameras at (N, 3) that look at (N, 3)."""
-    back = eye - aim
-    back = back / np.linalg.norm(back, axis=1, keepdims=True)
-    right = np.cross([0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right, axis=1, keepdims=True)
-    return np.stack([right, np.cross(back, right), back], axis=2)
+    return eye, scene.axes_looking(eye, aim), fovy

@@ -4,8 +4,6 @@ Frame of the world: origin at the arm's base, x forward, z up, metres. Kinematic
 iiwa 14 (public dimensions), drawn with primitives; a weld to a mocap body drives it through Cartesian displacements.
 """
 
-from dataclasses import dataclass
-
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +35,12 @@ FLOOR_M = 0.01
 PALM_M = 0.075
 """From the flange to the fingers' roots."""
 FINGER_M = 0.07
-TIP_M = FLANGE_M + PALM_M + FINGER_M
-"""From the last joint to the fingertips."""
 FINGER_HALF_M = (0.009, 0.006)
 """Half breadth and half thickness of a finger."""
 OPEN_M = 0.043
 """How far each finger opens from the middle."""
 GRIP_N = 20.0
+FINGER_FRICTION = 1.0
 
 OFF_CENTRE_M = np.array([2e-4, 1e-4, 3e-4])
 
@@ -65,31 +62,17 @@ ARM, OBJECT = 1, 2
 """Contact bits: the arm's links touch nothing, so that only hand and fingers feel the world."""
 
 
-@dataclass(frozen=True)
-class SceneConfig:
-    """What a model is compiled with."""
-
-    objects: int = 5
-    timestep_s: float = 0.004
-    hand_friction: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.objects <= 20:
-            raise ValueError(f"objects must be in 1 … 20, got {self.objects}")
-
-
-def build(shapes: list[Shape], config: SceneConfig | None = None) -> mujoco.MjSpec:
+def build(shapes: list[Shape], timestep_s: float) -> mujoco.MjSpec:
     """A specification of the bin with these objects; compiled, all with the same kinds of parts have one layout."""
-    config = config or SceneConfig(objects=len(shapes))
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     option = spec.option
-    option.timestep, option.cone, option.impratio = config.timestep_s, mujoco.mjtCone.mjCONE_ELLIPTIC, 10
+    option.timestep, option.cone, option.impratio = timestep_s, mujoco.mjtCone.mjCONE_ELLIPTIC, 10
     spec.visual.headlight.active = 0
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     _surroundings(spec.worldbody)
     hand = _arm(spec.worldbody)
-    _gripper(spec, hand, config)
+    _gripper(spec, hand)
     _drive(spec)
     for number, shape in enumerate(shapes):
         _object(spec.worldbody, number, shape)
@@ -105,20 +88,28 @@ def _geom(
     kinds = {
         "box": mujoco.mjtGeom.mjGEOM_BOX,
         "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
-        "plane": mujoco.mjtGeom.mjGEOM_PLANE,
         "capsule": mujoco.mjtGeom.mjGEOM_CAPSULE,
         "ellipsoid": mujoco.mjtGeom.mjGEOM_ELLIPSOID,
     }
     return body.add_geom(type=kinds[kind], size=padded, **fields)
 
 
-def looking(eye: list[float], at: list[float], up: list[float] | None = None) -> list[float]:
-    """Orientation (w, x, y, z) of a camera at `eye` that looks at `at`, with `up` upwards in the picture."""
-    back = np.subtract(eye, at) / np.linalg.norm(np.subtract(eye, at))
-    right = np.cross(up or [0.0, 0.0, 1.0], back)
-    right /= np.linalg.norm(right)
+def axes_looking(eye: NDArray, aim: NDArray, up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> NDArray:
+    """Camera axes (N, 3, 3), as columns right, up and backwards, of cameras at (N, 3) that look at (N, 3).
+
+    `up` is upwards in the picture.
+    """
+    back = eye - aim
+    back = back / np.linalg.norm(back, axis=1, keepdims=True)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    return np.stack([right, np.cross(back, right), back], axis=2)
+
+
+def _looking(eye: list[float], aim: list[float], up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> list[float]:
+    """Orientation (w, x, y, z) of one such camera."""
     quat = np.zeros(4)
-    mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+    mujoco.mju_mat2Quat(quat, axes_looking(np.array([eye]), np.array([aim]), up).ravel())
     return [float(value) for value in quat]
 
 
@@ -126,7 +117,7 @@ def _surroundings(world: mujoco.MjsBody) -> None:
     fixed = {"contype": ARM | OBJECT, "conaffinity": ARM | OBJECT}
     # From over the robot's shoulder, down into the tray.
     world.add_camera(
-        name="shoulder", pos=SHOULDER_M, quat=looking(SHOULDER_M, SHOULDER_AIM_M), fovy=FOVY_DEG["shoulder"]
+        name="shoulder", pos=SHOULDER_M, quat=_looking(SHOULDER_M, SHOULDER_AIM_M), fovy=FOVY_DEG["shoulder"]
     )
     world.add_light(
         pos=[0.3, -0.6, 1.6],
@@ -164,7 +155,6 @@ def _surroundings(world: mujoco.MjsBody) -> None:
 
 def _arm(world: mujoco.MjsBody) -> mujoco.MjsBody:
     """The seven links; the last one."""
-    body = world
     base = world.add_body(name="base", gravcomp=1)
     _geom(base, "cylinder", [0.09, 0.07], pos=[0, 0, 0.07], rgba=[0.2, 0.2, 0.22, 1], contype=0, conaffinity=0)
     body = base
@@ -181,7 +171,7 @@ def _arm(world: mujoco.MjsBody) -> mujoco.MjsBody:
     return body
 
 
-def _gripper(spec: mujoco.MjSpec, link: mujoco.MjsBody, config: SceneConfig) -> None:
+def _gripper(spec: mujoco.MjSpec, link: mujoco.MjsBody) -> None:
     hand = link.add_body(name="hand", pos=[0, 0, FLANGE_M], gravcomp=1)
     touching = {"contype": OBJECT, "conaffinity": OBJECT}
     _geom(
@@ -196,7 +186,7 @@ def _gripper(spec: mujoco.MjSpec, link: mujoco.MjsBody, config: SceneConfig) -> 
     hand.add_camera(
         name="wrist",
         pos=[0.09, 0, 0.0],
-        quat=looking([0.09, 0, 0], [0.0, 0, PALM_M + FINGER_M + 0.02], up=[1, 0, 0]),
+        quat=_looking([0.09, 0, 0], [0.0, 0, PALM_M + FINGER_M + 0.02], up=(1.0, 0.0, 0.0)),
         fovy=FOVY_DEG["wrist"],
     )
     hand.add_site(name="tip", pos=[0, 0, PALM_M + FINGER_M])
@@ -215,7 +205,7 @@ def _gripper(spec: mujoco.MjSpec, link: mujoco.MjsBody, config: SceneConfig) -> 
         _geom(
             finger, "box", [breadth, thick, FINGER_M / 2], name=f"pad_{name}", pos=[0, 0, FINGER_M / 2],
             rgba=[0.12, 0.12, 0.13, 1], mass=0.08,
-            friction=[config.hand_friction, 0.02, 0.0005], condim=4, solref=[0.008, 1], **touching,
+            friction=[FINGER_FRICTION, 0.02, 0.0005], condim=4, solref=[0.008, 1], **touching,
         )  # fmt: skip
         actuator = spec.add_actuator(name=f"grip_{name}", target=f"finger_{name}", trntype=mujoco.mjtTrn.mjTRN_JOINT)
         actuator.set_to_position(kp=900)
