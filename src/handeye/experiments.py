@@ -29,7 +29,7 @@ class Experiment:
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
     sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
-    adapted=PerceptionConfig(steps=20_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75),
+    adapted=PerceptionConfig(steps=40_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75),
     control=ControlConfig(
         steps=80_000,
         batch=512,
@@ -56,6 +56,7 @@ REACH_QUICK = replace(
 REACH_BEST = replace(
     REACH_PAPER,
     networks="keypoints",
+    move_share=0.0,
     env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
     guide_polish=True,
     sim=PerceptionConfig(steps=5_000, muon_rate=0.01),

@@ -79,22 +79,29 @@ def random_goals(rng: np.random.Generator, count: int) -> NDArray:
 
 
 NEAR_POINTS = np.array([0.05, 0.1, 0.1, 0.75])
-"""Shares of the near targets of `random_scenes` about S1, E1, W1 and the hand."""
+"""Shares of the near targets of `random_targets` about S1, E1, W1 and the hand."""
 
 
 def random_scenes(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
-    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the arm.
+    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the arm."""
+    joints = random_joints(rng, count)
+    return random_targets(rng, joints), joints
+
+
+def random_targets(rng: np.random.Generator, joints_rad: NDArray) -> NDArray:
+    """A target (N, 2) for each pose (N, 3), one half anywhere within reach and one half near the arm.
 
     A reaching arm spends its decisive steps where hand and target overlap in the picture, which independent
     poses and targets would hardly ever show; and a joint's disc looks much like a target that lies on it. The
     distance there spreads evenly over the scales 1 … 20 cm.
     """
-    joints, target = random_joints(rng, count), hand(random_goals(rng, count))
+    count = len(joints_rad)
+    target = hand(random_goals(rng, count))
     scale_m = np.exp(rng.uniform(np.log(0.01), np.log(0.2), (count, 1)))
     about = rng.choice(4, count, p=NEAR_POINTS)
-    near = forward(joints)[np.arange(count), about] + scale_m * rng.standard_normal((count, 2))
+    near = forward(joints_rad)[np.arange(count), about] + scale_m * rng.standard_normal((count, 2))
     chosen = (rng.random(count) < 0.5) & in_region(near)
-    return np.where(chosen[:, None], near, target), joints
+    return np.where(chosen[:, None], near, target)
 
 
 def in_region(position_m: NDArray) -> NDArray[np.bool_]:

@@ -19,8 +19,8 @@ from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded
+from handeye.rearranging import rearranging_source
 from handeye.run import Plan, Results
-from handeye.turning import turning_source
 from handeye.types import FloatArray, Policy
 
 STAGES = ("sim", "adapted", "control", "finetuned", "naive")
@@ -47,7 +47,9 @@ class ReachConfig:
     camera_seed: int = 1
     """Of the synthetic second-domain training pictures."""
     turn_rad: float = 0.5
-    """Second-domain training pictures are turned about the shoulder by angles of this σ: see turning.py; 0: never."""
+    """Second-domain training pictures are turned about the shoulder by angles of this σ; 0: never."""
+    move_share: float = 0.6
+    """Share of those pictures whose target is moved. Both: see rearranging.py."""
     sim: PerceptionConfig = PerceptionConfig()
     adapted: PerceptionConfig = PerceptionConfig(camera_share=0.75)
     control: ControlConfig = ControlConfig()
@@ -59,6 +61,7 @@ class ReachConfig:
         need(self, ("camera_pictures",), 1, 1_000_000)
         need(self, ("camera_seed",), 0, 2**32)
         need(self, ("turn_rad",), 0, 3.2)
+        need(self, ("move_share",), 0, 1)
         need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
@@ -102,12 +105,12 @@ def draw_sim(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], F
 
 
 def camera_source(config: ReachConfig) -> Source:
-    """The second domain's training pictures, drawn with replacement, and turned. Raises: PictureError."""
+    """The second domain's training pictures, drawn with replacement and rearranged. Raises: PictureError."""
     if config.real:
         shown, theta = pictures.read(Path(config.real))
     else:
         shown, theta = camera_domain.labelled(config.camera_pictures, config.camera_seed, label_noise=True)
-    return turning_source(shown, theta, config.turn_rad)
+    return rearranging_source(shown, theta, config.turn_rad, config.move_share)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ def plan(config: ReachConfig, seed: int) -> Plan:
         networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, camera_source(config))
     seen = (config.networks, config.conv1, config.sim)
-    adapted = (*seen, config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.adapted)
+    shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
+    adapted = (*seen, *shown, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
         ("sim", seen, stages.sim),

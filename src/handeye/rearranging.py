@@ -1,0 +1,235 @@
+"""Augmentation of a still camera's few labelled pictures: targets are moved, and the arm turned about its shoulder.
+
+The paper's network learnt 1418 pictures by heart: it read those to 0.8 px and new ones to 3.5 px. Where nothing but the
+arm and the target moves, both can be taken from their places and put elsewhere, and the picture stays a true one.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from handeye import planar_arm
+from handeye.envs import reach_pictures
+from handeye.modular.perception import Source
+from handeye.types import FloatArray
+
+Grey = NDArray[np.float32]
+
+BACKGROUND_QUANTILE = 0.7
+"""Of a pixel's grey over all pictures: the arm is darker than what it hides, and is elsewhere most of the time."""
+LIFT_GREY = 40.0
+"""Added before a picture is divided by its background, so that noise in dark corners does not become snow."""
+BRIGHTEST_RATIO = 1.25
+UNTURNED = 0.25
+"""Share of the pictures that are not turned."""
+
+PATCH_PX = 5.5
+"""The target, and what hangs about it, lies within this radius."""
+SEARCH_PX = 6.0
+"""The target's centre is searched for within this radius of where its label says."""
+ARM_RADIUS_M = 0.09
+CLEAR_M = SEARCH_PX * planar_arm.M_PER_PX + ARM_RADIUS_M
+"""A target that is farther than this from the arm's axis can be taken out."""
+BRIGHT_GREY = 80.0
+"""What a background must have about a target that is moved: where it is dark, the target does not stand out."""
+ALIKE = 20
+"""A target comes from one of about this many places whose background is most like that of its new place."""
+FEWEST = 30
+"""With fewer targets to take, none is moved."""
+
+_COLUMN, _ROW = np.meshgrid(np.arange(reach_pictures.SIZE_PX) + 0.5, np.arange(reach_pictures.SIZE_PX) + 0.5)
+
+
+def background(pictures: NDArray[np.uint8]) -> Grey:
+    """What stands behind the arm (H, W), of pictures (N, H, W) by a camera that does not move."""
+    return np.quantile(pictures, BACKGROUND_QUANTILE, axis=0).astype(np.float32)
+
+
+def within(radius_px: float, centre_px: NDArray) -> NDArray[np.bool_]:
+    """Which pixels (N, H, W) lie within a radius of points (N, 2)."""
+    x, y = centre_px[:, 0, None, None], centre_px[:, 1, None, None]
+    return (_COLUMN - x) ** 2 + (_ROW - y) ** 2 <= radius_px**2
+
+
+def arm_distance(target_m: NDArray, joints_rad: NDArray) -> NDArray:
+    """Distance (N,) in metres of targets (N, 2) from the axis of the arm in poses (N, 3)."""
+    points = planar_arm.forward(joints_rad)
+    along = np.diff(points, axis=1)
+    away = target_m[:, None] - points[:, :-1]
+    part = np.clip((away * along).sum(-1) / (along**2).sum(-1), 0, 1)
+    return np.linalg.norm(away - part[..., None] * along, axis=-1).min(1)
+
+
+def resampled(pictures: Grey, back: NDArray) -> Grey:
+    """Pictures (N, H, W) whose pixel p, in units of half a picture, is read at back · (p, 1), (N, 2, 3); outside: 0."""
+    shown = torch.as_tensor(pictures)[:, None]
+    grid = functional.affine_grid(torch.as_tensor(back, dtype=torch.float32), list(shown.shape), align_corners=False)
+    return functional.grid_sample(shown, grid, align_corners=False)[:, 0].numpy()
+
+
+def turned_theta(theta: NDArray, angle_rad: NDArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Θ (N, 5) after turns (N,) about the shoulder, counter-clockwise, and which of them stay within all limits."""
+    target, joints = planar_arm.from_theta(theta)
+    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+    target = np.stack([cos * target[:, 0] - sin * target[:, 1], sin * target[:, 0] + cos * target[:, 1]], axis=1)
+    joints[:, 0] -= angle_rad
+    s1 = joints[:, 0]
+    allowed = planar_arm.in_region(target) & (planar_arm.LOWER_RAD[0] <= s1) & (s1 <= planar_arm.UPPER_RAD[0])
+    return planar_arm.to_theta(target, joints), allowed
+
+
+def turned_pictures(ratio: Grey, angle_rad: NDArray, centre_px: NDArray) -> Grey:
+    """Pictures over their background (N, H, W), 1 where nothing moves, turned counter-clockwise about a point (2,)."""
+    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+    x, y = 2 * centre_px / reach_pictures.SIZE_PX - 1
+    rows = [np.stack([cos, -sin, x - cos * x + sin * y], 1), np.stack([sin, cos, y - sin * x - cos * y], 1)]
+    # What comes from outside the picture is 0 there: background.
+    return resampled(ratio - 1, np.stack(rows, 1)) + 1
+
+
+def shifted(pictures: Grey, by_px: NDArray) -> Grey:
+    """Pictures (N, H, W) moved by (N, 2) pixels, x right and y down."""
+    back = np.zeros((len(pictures), 2, 3))
+    back[:, 0, 0] = back[:, 1, 1] = 1
+    back[:, :, 2] = -2 * by_px / reach_pictures.SIZE_PX
+    return resampled(pictures, back)
+
+
+@dataclass(frozen=True)
+class StillCamera:
+    """Labelled pictures (N, 84, 84) uint8 with Θ (N, 5), all by one camera that does not move."""
+
+    pictures: NDArray[np.uint8]
+    theta: FloatArray
+
+    @cached_property
+    def behind(self) -> Grey:
+        """The background (84, 84)."""
+        return background(self.pictures)
+
+    @cached_property
+    def exposure(self) -> Grey:
+        """Exposure (N, 1, 1) of each picture relative to the background."""
+        ratio = (self.pictures + LIFT_GREY) / (self.behind + LIFT_GREY)
+        return np.median(ratio, axis=(1, 2), keepdims=True).astype(np.float32)
+
+    @cached_property
+    def free(self) -> NDArray[np.intp]:
+        """Which pictures show a target away from the arm, before a bright background."""
+        target, joints = planar_arm.from_theta(self.theta)
+        clear = arm_distance(target, joints) > CLEAR_M
+        return np.flatnonzero(clear & (self.brightness(reach_pictures.to_px(target)) > BRIGHT_GREY))
+
+    @cached_property
+    def centres_px(self) -> NDArray:
+        """Where the free targets (F, 2) appear: the middle of what is dark about the labelled place."""
+        target, _ = planar_arm.from_theta(self.theta[self.free])
+        near = within(SEARCH_PX, reach_pictures.to_px(target))
+        dark = np.clip(0.85 * self.behind * self.exposure[self.free] - self.pictures[self.free], 0, None) * near
+        total = dark.sum((1, 2)).clip(1e-6)
+        return np.stack([(dark * _COLUMN).sum((1, 2)) / total, (dark * _ROW).sum((1, 2)) / total], 1)
+
+    @cached_property
+    def projection(self) -> NDArray:
+        """Affine map (2, 3) from positions in metres to pixels, fitted to the free targets."""
+        if len(self.free) < FEWEST:
+            scale = np.array([[1.0, 0], [0, -1.0]]) / planar_arm.M_PER_PX
+            return np.column_stack([scale, reach_pictures.SHOULDER_PX])
+        target, _ = planar_arm.from_theta(self.theta[self.free])
+        flat = np.column_stack([target, np.ones(len(target))])
+        fit = np.linalg.lstsq(flat, self.centres_px, rcond=None)[0]
+        # A second time, without targets that were not found.
+        found = np.linalg.norm(flat @ fit - self.centres_px, axis=1) < 2
+        return np.linalg.lstsq(flat[found], self.centres_px[found], rcond=None)[0].T
+
+    def to_px(self, position_m: NDArray) -> NDArray:
+        """Pixels (N, 2) where this camera sees positions (N, 2)."""
+        return position_m @ self.projection[:, :2].T + self.projection[:, 2]
+
+    def brightness(self, centre_px: NDArray) -> NDArray:
+        """Darkest grey (N,) of the background, smoothed, at the four sides of points (N, 2) and on them."""
+        smooth = functional.avg_pool2d(torch.as_tensor(self.behind)[None, None], 5, 1, 2)[0, 0].numpy()
+        grey = np.full(len(centre_px), np.inf)
+        for offset in ((0, 0), (PATCH_PX, 0), (-PATCH_PX, 0), (0, PATCH_PX), (0, -PATCH_PX)):
+            column, row = (centre_px + offset).astype(int).T
+            inside = (column >= 0) & (column < smooth.shape[1]) & (row >= 0) & (row < smooth.shape[0])
+            grey = np.minimum(grey, np.where(inside, smooth[row * inside, column * inside], 0))
+        return grey
+
+    @cached_property
+    def by_brightness(self) -> tuple[NDArray, NDArray[np.intp]]:
+        """Brightness (F,) of the background about the free targets, rising, and their order."""
+        grey = self.brightness(self.centres_px)
+        order = np.argsort(grey)
+        return grey[order], order
+
+    def emptied(self, which: NDArray[np.intp]) -> Grey:
+        """Pictures `which` (indices into `free`) without their targets."""
+        own = self.free[which]
+        empty = self.behind * self.exposure[own]
+        return np.where(within(SEARCH_PX, self.centres_px[which]), empty, self.pictures[own]).astype(np.float32)
+
+    def with_target(self, base: Grey, exposure: Grey, taken: NDArray[np.intp], centre_px: NDArray) -> Grey:
+        """Pictures without a target (N, H, W), of some exposure (N, 1, 1), with that of `taken` (N,) at points (N, 2).
+
+        Before the background, the difference that the target makes to its own background is added. Before the arm
+        only what is darker than the background shows, since the arm hides what hangs behind the target.
+        """
+        source, by = self.free[taken], centre_px - self.centres_px[taken]
+        over = shifted(self.pictures[source] / self.exposure[source], by) * exposure
+        under = shifted(np.repeat(self.behind[None], len(base), axis=0), by) * exposure
+        middle = within(1.6, centre_px)
+        disc = ((over * middle).sum((1, 2)) / middle.sum((1, 2)))[:, None, None]
+        cover = np.clip((under - over) / np.maximum(under - disc, 1), 0, 1)
+        arm = np.clip((0.9 - base / (self.behind * exposure + 1)) / 0.2, 0, 1)
+        shown = (1 - arm) * (base + over - under) + arm * ((1 - cover) * base + cover * disc)
+        return np.where(within(PATCH_PX, centre_px), shown, base)
+
+
+def retargeted(
+    camera: StillCamera, which: NDArray[np.intp], rng: np.random.Generator
+) -> tuple[Grey, FloatArray, NDArray[np.bool_]]:
+    """Pictures `which` (indices into `camera.free`) with targets elsewhere, Θ (N, 5), and which of them are so."""
+    own = camera.free[which]
+    _, joints = planar_arm.from_theta(camera.theta[own])
+    target = planar_arm.random_targets(rng, joints)
+    centre = camera.to_px(target)
+    grey = camera.brightness(centre)
+    greys, order = camera.by_brightness
+    rank = np.searchsorted(greys, grey) + rng.integers(-ALIKE, ALIKE + 1, len(which))
+    taken = order[np.clip(rank, 0, len(order) - 1)]
+    shown = camera.with_target(camera.emptied(which), camera.exposure[own], taken, centre)
+    return shown, planar_arm.to_theta(target, joints), grey > BRIGHT_GREY
+
+
+def rearranging_source(pictures: NDArray[np.uint8], theta: FloatArray, turn_rad: float, move_share: float) -> Source:
+    """Draws labelled pictures with replacement, most of them rearranged.
+
+    A share `move_share` is drawn from those whose target can be taken out, and the target put elsewhere; three quarters
+    of all pictures are turned by a normal angle of σ `turn_rad`, unless that would leave a limit or the target region.
+    """
+    camera = StillCamera(pictures, theta)
+    lifted, shoulder = camera.behind + LIFT_GREY, camera.to_px(np.zeros((1, 2)))[0]
+    movable = move_share if len(camera.free) >= FEWEST else 0.0
+
+    def draw(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
+        which = rng.integers(len(pictures), size=count)
+        shown, labels = pictures[which].astype(np.float32), theta[which]
+        movers = np.flatnonzero(rng.random(count) < movable)
+        if len(movers):
+            grey, label, done = retargeted(camera, rng.integers(len(camera.free), size=len(movers)), rng)
+            shown[movers[done]], labels[movers[done]] = grey[done], label[done]
+        angle = np.where(rng.random(count) < UNTURNED, 0.0, rng.normal(0, turn_rad, count))
+        after, allowed = turned_theta(labels, angle)
+        turned = np.flatnonzero(allowed & (angle != 0))
+        if len(turned):
+            ratio = np.minimum((shown[turned] + LIFT_GREY) / lifted, BRIGHTEST_RATIO).astype(np.float32)
+            shown[turned] = turned_pictures(ratio, angle[turned], shoulder) * lifted - LIFT_GREY
+            labels[turned] = after[turned]
+        return np.clip(shown + 0.5, 0, 255).astype(np.uint8), labels
+
+    return draw
