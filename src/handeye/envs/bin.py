@@ -3,7 +3,11 @@
 Frame of positions: the middle of the tray's bottom, x forward, y left, z up, metres.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -18,9 +22,10 @@ from handeye.errors import need, need_one_of
 ARM_JOINTS, FINGERS = 7, 2
 FIRST = ARM_JOINTS + FINGERS
 """Where the objects begin in qpos."""
-SETTLE_S, SETTLE_MOST = 1.0, 3
-"""An object is let fall for this long, and longer while anything moves."""
-STILL_M_S = 0.05
+SETTLE_S, SETTLE_MOST = 0.1, 30
+"""Objects are let fall until all are asleep, looked at after each so many seconds, so many times."""
+FREE_FALL, BRAKE = 3, 0.3
+"""After so many looks their speeds are cut to this part at each, or round things would roll for long."""
 TRIES = 50
 PLACES, GAP_M = 8, 0.003
 """Places tried for each object, of which the lowest is taken; the air left between objects."""
@@ -81,7 +86,8 @@ class Bin:
         self.scenes: dict[int, tuple[mujoco.MjModel, list[Shape]]] = {}
         self.kept: dict[tuple[int, int], Placement] = {}
         first, _ = self.scene(0)
-        self.batch = Batch(first, worlds, threads)
+        # Only a persistent batch lets objects sleep.
+        self.batch = Batch(first, worlds, threads, persistent=True)
         self.models = [first] * worlds
         self.shapes: list[list[Shape]] = [[]] * worlds
         self.qpos, self.qvel, self.time = (self.batch.bind(name) for name in ("qpos", "qvel", "time"))
@@ -110,15 +116,22 @@ class Bin:
         """
         if (number, which) not in self.kept:
             model, shapes = self.scene(number)
-            rng = np.random.default_rng([number, which])
-            for _ in range(TRIES):
-                found = _settled(model, shapes, self.config, rng)
-                if found is not None:
-                    break
-            else:
-                raise RuntimeError(f"objects of scene {number} did not come to rest in the tray in {TRIES} attempts")
-            self.kept[number, which] = Placement(model, shapes, *found)
+            stored = stored_placements(self.config)
+            settled = self.settle(number, which) if stored is None else stored[number, which]
+            qpos, gripper = np.split(settled.astype(np.float64), [model.nq])
+            self.kept[number, which] = Placement(model, shapes, qpos, gripper)
         return self.kept[number, which]
+
+    def settle(self, number: int, which: int) -> NDArray[np.float32]:
+        """Joint positions and gripper pose of a placement, simulated."""
+        model, shapes = self.scene(number)
+        rng = np.random.default_rng([number, which])
+        for _ in range(TRIES):
+            found = _settled(model, shapes, self.config, rng)
+            if found is not None:
+                # In single precision, as placements are stored.
+                return np.concatenate(found).astype(np.float32)
+        raise RuntimeError(f"objects of scene {number} did not come to rest in the tray in {TRIES} attempts")
 
     def reset(self, ids: NDArray, rngs: list[np.random.Generator]) -> None:
         """Put settled scenes into worlds `ids`, chosen by their generators."""
@@ -194,6 +207,32 @@ STATE = mujoco.mjtState
 CONTROLS = int(STATE.mjSTATE_CTRL | STATE.mjSTATE_MOCAP_POS | STATE.mjSTATE_MOCAP_QUAT)
 
 
+STORED_SEPARATELY = ("step_s", "grip_s", "reach_m", "lowest_m", "highest_m")
+"""Fields that do not change where objects lie."""
+
+
+@cache
+def stored_placements(config: BinConfig) -> NDArray[np.float32] | None:
+    """Joint positions and gripper poses (models, placements, nq + 4) of a world that is stored; None if it is not."""
+    with np.load(str(resources.files("handeye.envs") / "placements.npz")) as stored:
+        return stored[config.split] if _key(config) == stored[config.split + "_world"].item() else None
+
+
+def _key(config: BinConfig) -> str:
+    fields = {name: value for name, value in asdict(config).items() if name not in STORED_SEPARATELY}
+    return json.dumps(fields, sort_keys=True)
+
+
+def store_placements(path: str, configs: list[BinConfig]) -> None:
+    """Settle all placements of some worlds and store them. What is stored before is not read."""
+    arrays: dict[str, Any] = {}
+    for config in configs:
+        world = Bin(1, config)
+        each = [[world.settle(n, k) for k in range(config.placements)] for n in range(config.models)]
+        arrays |= {config.split: np.array(each), config.split + "_world": _key(config)}
+    np.savez_compressed(path, **arrays)
+
+
 def _hand_pose(gripper: NDArray) -> tuple[NDArray, NDArray]:
     """Place (n, 3) and orientation (n, 4) in the world of the hand whose fingertips are at (n, 4)."""
     half = gripper[:, 3] / 2
@@ -218,13 +257,15 @@ def _settled(
     data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = pos[0], quat[0], scene.OPEN_M
     data.qpos[:ARM_JOINTS], data.qpos[ARM_JOINTS:FIRST] = scene.HOME_RAD, scene.OPEN_M
     data.qpos[FIRST:] = _dropped(shapes, config.spread_m, rng).ravel()
-    for _ in range(SETTLE_MOST):
+    for look in range(SETTLE_MOST):
         mujoco.mj_step(model, data, round(SETTLE_S / config.timestep_s))
         place = data.qpos[FIRST:].reshape(-1, 7)[:, :3] - ORIGIN_M
         if (np.abs(place[:, :2]) > scene.TRAY_HALF_M).any() or (place[:, 2] < 0).any():
             return None
-        if np.abs(data.qvel).max() < STILL_M_S:
+        # What sleeps does not move at all.
+        if not data.qvel[FIRST:].any():
             return data.qpos.copy(), gripper
+        data.qvel[FIRST:] *= BRAKE if look >= FREE_FALL else 1.0
     return None
 
 

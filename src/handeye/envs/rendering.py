@@ -1,5 +1,9 @@
 """Pictures of all bins in one call, by mujoco_warp's ray-caster: on the processor or on CUDA, without OpenGL."""
 
+import copy
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,20 +47,14 @@ class CameraConfig:
 class RayCaster:
     """Draws N worlds whose models share one layout. A picture shows what is given with it, nothing older."""
 
-    def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig) -> None:
-        self.worlds = worlds
-        self.model = mjw.put_model(model, batch_sizes=dict.fromkeys(("geom_size", "geom_rgba", "cam_fovy"), worlds))
-        self.data = mjw.make_data(model, nworld=worlds, nconmax=1, njmax=1)
-        self.context = mjw.create_render_context(
-            model, nworld=worlds, cam_res=(config.width_px, config.height_px), render_rgb=True, render_depth=False,
-            render_seg=False, use_shadows=config.shadows, use_textures=False, cam_active=["shoulder"],
-            use_precomputed_rays=False,
-        )  # fmt: skip
-        self.picture = wp.zeros((worlds, config.height_px, config.width_px), dtype=wp.vec3f)
-        still = mujoco.MjData(model)
-        mujoco.mj_forward(model, still)
-        _fill(self.data.light_xpos, still.light_xpos)
-        _fill(self.data.light_xdir, still.light_xdir)
+    def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig, threads: int = 0) -> None:
+        """`threads` share the worlds where the processor draws, all cores by default; pictures are the same for any."""
+        cores = 1 if wp.get_device().is_cuda else threads or os.cpu_count() or 1
+        edges = np.linspace(0, worlds, min(cores, worlds) + 1).round().astype(int)
+        self.shares = [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
+        self.parts = [_Part(model, share.stop - share.start, config) for share in self.shares]
+        self.pool = ThreadPoolExecutor(len(self.parts)) if len(self.parts) > 1 else None
+        self.pictures = np.empty((worlds, config.height_px, config.width_px, 3), np.uint8)
 
     def draw(
         self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
@@ -68,6 +66,36 @@ class RayCaster:
             looks: half sizes (N, G, 3) and colours (N, G, 4).
             eyes: the camera's place (N, 3), axes (N, 3, 3), and vertical field of view (N,) in degrees.
         """
+
+        def draw_share(part: _Part, share: slice) -> None:
+            self.pictures[share] = part.draw(*(tuple(array[share] for array in group) for group in (geoms, looks, eyes)))
+
+        # Warp computes without Python's lock, on one thread a call.
+        list((self.pool.map if self.pool else map)(draw_share, self.parts, self.shares))
+        return self.pictures.copy()
+
+
+class _Part:
+    """Some of the worlds, which one thread draws."""
+
+    def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig) -> None:
+        seen = copy.copy(model)
+        seen.cam_fovy[:] = scene.FOVY_DEG[config.camera]
+        self.model = mjw.put_model(seen, batch_sizes=dict.fromkeys(("geom_size", "geom_rgba", "cam_fovy"), worlds))
+        self.data = mjw.make_data(seen, nworld=worlds, nconmax=1, njmax=1)
+        self.context = mjw.create_render_context(
+            seen, nworld=worlds, cam_res=(config.width_px, config.height_px), render_rgb=True, render_depth=False,
+            render_seg=False, use_shadows=config.shadows, use_textures=False, cam_active=["shoulder"],
+            use_precomputed_rays=config.randomise == "off", enable_emission=False, enable_backface_culling=False,
+        )  # fmt: skip
+        self.picture = wp.zeros((worlds, config.height_px, config.width_px), dtype=wp.vec3f)
+        still = mujoco.MjData(seen)
+        mujoco.mj_forward(seen, still)
+        _fill(self.data.light_xpos, still.light_xpos)
+        _fill(self.data.light_xdir, still.light_xdir)
+
+    def draw(self, geoms: tuple[NDArray, ...], looks: tuple[NDArray, ...], eyes: tuple[NDArray, ...]) -> NDArray[np.uint8]:
+        """As `RayCaster.draw`, of these worlds."""
         place, axes = geoms
         _fill(self.data.geom_xpos, place)
         _fill(self.data.geom_xmat, axes.reshape(*place.shape[:2], 3, 3))
