@@ -112,10 +112,10 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         threads: int = 0,
         **fields: Any,
     ) -> None:
-        """`threads` of the physics, 0: all cores. `fields` replace fields of `config`."""
+        """`threads` of physics and pictures, 0: all cores. `fields` replace fields of `config`."""
         need_batch(num_envs, autoreset_mode, render_mode)
         self.config = replace(config or GraspConfig(), **fields)
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.num_envs, self.render_mode, self.threads = num_envs, render_mode, threads
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 5, "autoreset_mode": MODES[autoreset_mode]}
         self.single_action_space = action_space(self.config)
         self.single_observation_space = observation_space(self.config)
@@ -125,6 +125,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.bin = Bin(num_envs, self.config.world, threads)
         self.look = Look.plain(num_envs, self.bin.models[0])
         self.casters: dict[CameraConfig, RayCaster] = {}
+        view = self.config.view
+        self.image = np.zeros((num_envs, view.height_px, view.width_px, 3), np.uint8)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
         flags: NDArray[np.bool_] = np.zeros((5, num_envs), bool)
@@ -135,7 +137,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         reseed(self.rngs, seed)
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
         self._start(np.flatnonzero(mask))
-        return self._observe(), self._info()
+        return self._observe(np.arange(self.num_envs)), self._info()
 
     def _start(self, which: NDArray) -> None:
         if not len(which):
@@ -153,11 +155,13 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         if actions.shape != (self.num_envs, ACTION) or not np.isfinite(actions).all():
             raise Misuse(f"actions must be finite numbers ({self.num_envs}, {ACTION}), got shape {actions.shape}")
         resting = self.done.copy()
+        changed = ~resting
         reward, terminated, truncated = self._advance(actions, np.flatnonzero(~resting))
         if self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP:
             self._start(np.flatnonzero(resting))
+            changed[:] = True
         self.done |= terminated | truncated
-        observation, info = self._observe(), self._info()
+        observation, info = self._observe(np.flatnonzero(changed)), self._info()
         if self.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP and self.done.any():
             observation, info = self._restart(observation, info)
         return observation, reward, terminated, truncated, info
@@ -227,9 +231,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
-        ended = ends(observation, info, self.done)
-        self._start(np.flatnonzero(self.done))
-        return self._observe(), self._info() | ended
+        ended, which = ends(observation, info, self.done), np.flatnonzero(self.done)
+        self._start(which)
+        return self._observe(which), self._info() | ended
 
     def _info(self) -> dict[str, Any]:
         return {
@@ -242,13 +246,15 @@ class GraspVectorEnv(gym.vector.VectorEnv):
             "rose": self.has_risen.copy(),
         }
 
-    def _observe(self) -> Observation:
+    def _observe(self, changed: NDArray[np.intp]) -> Observation:
+        """What all environments look like, of which those `changed` are drawn anew."""
         config = self.config
         state = [self.bin.aperture, self.bin.tip_m[:, 2], np.minimum(self.steps / config.max_steps, 1.0)]
         state += [self.bonus_paid] if config.bottom_bonus else []
         observation: Observation = {"state": np.stack(state, 1).astype(np.float32).clip(-1, 2)}
         if config.observe != "objects":
-            observation["image"] = self.picture(config.view)
+            self.image[changed] = self.picture(config.view, changed)
+            observation["image"] = self.image.copy()
         if config.observe != "image":
             observation["objects"] = self._objects()
         return observation
@@ -262,12 +268,15 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         order = np.linalg.norm(away, axis=-1).argsort(1, kind="stable")
         return np.take_along_axis(turned, order[..., None], 1).astype(np.float32).clip(-2, 2)
 
-    def picture(self, view: CameraConfig) -> NDArray[np.uint8]:
-        """Pictures (N, H, W, 3) of all bins as they are now."""
+    def picture(self, view: CameraConfig, which: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
+        """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now."""
         if view not in self.casters:
-            self.casters[view] = RayCaster(self.bin.models[0], self.num_envs, view)
-        eyes = rendering.eyes(view.camera, self.look, self.bin.gripper, self.bin.cam_pos, self.bin.cam_mat)
-        return self.casters[view].draw((self.bin.geom_pos, self.bin.geom_mat), (self.look.size, self.look.rgba), eyes)
+            self.casters[view] = RayCaster(self.bin.models[0], self.num_envs, view, self.threads)
+        bins, look = self.bin, self.look
+        rows = np.arange(self.num_envs) if which is None else which
+        eyes = rendering.eyes(view.camera, look, bins.gripper, bins.cam_pos, bins.cam_mat)
+        groups = (bins.geom_pos, bins.geom_mat), (look.size, look.rgba), eyes
+        return self.casters[view].draw(*(tuple(array[rows] for array in group) for group in groups))
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Large pictures (512, 640, 3) over the shoulder, one an environment."""

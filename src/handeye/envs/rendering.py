@@ -1,7 +1,6 @@
 """Pictures of all bins in one call, by mujoco_warp's ray-caster: on the processor or on CUDA, without OpenGL."""
 
 import copy
-import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ LEVELS = {"off": 0.0, "mild": 0.3, "strong": 1.0}
 EYE_M, AIM_M, ZOOM, GAIN, TINT = 0.06, 0.03, 0.12, 0.25, 0.25
 """At level strong: how far the camera and the point that it looks at move, how much field of view, light and the
 colours of table and tray change; uniform either way."""
+CHUNK = 4
+"""Worlds that one thread draws in one call."""
 
 
 @dataclass(frozen=True)
@@ -45,38 +46,46 @@ class CameraConfig:
 
 
 class RayCaster:
-    """Draws N worlds whose models share one layout. A picture shows what is given with it, nothing older."""
+    """Draws worlds whose models share one layout. A picture shows what is given with it, nothing older."""
 
     def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig, threads: int = 0) -> None:
-        """`threads` share the worlds where the processor draws, all cores by default; pictures are the same for any."""
-        cores = 1 if wp.get_device().is_cuda else threads or os.cpu_count() or 1
-        edges = np.linspace(0, worlds, min(cores, worlds) + 1).round().astype(int)
-        self.shares = [slice(*pair) for pair in itertools.pairwise(edges.tolist())]
-        self.parts = [_Part(model, share.stop - share.start, config) for share in self.shares]
-        self.pool = ThreadPoolExecutor(len(self.parts)) if len(self.parts) > 1 else None
-        self.pictures = np.empty((worlds, config.height_px, config.width_px, 3), np.uint8)
+        """`worlds` that are drawn at once at most; `threads` draw on the processor, all cores by default."""
+        cuda = wp.get_device().is_cuda
+        self.chunk = worlds if cuda else min(CHUNK, worlds)
+        cores = 1 if cuda else min(threads or os.cpu_count() or 1, -(-worlds // self.chunk))
+        self.parts = [_Part(model, self.chunk, config) for _ in range(cores)]
+        self.pool = ThreadPoolExecutor(cores) if cores > 1 else None
+        self.shape = config.height_px, config.width_px, 3
 
     def draw(
         self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
     ) -> NDArray[np.uint8]:
-        """Pictures (N, H, W, 3).
+        """Pictures (N, H, W, 3) of N worlds, the same however they are shared among the threads.
 
         Args:
             geoms: places (N, G, 3) and axes (N, G, 9).
             looks: half sizes (N, G, 3) and colours (N, G, 4).
             eyes: the camera's place (N, 3), axes (N, 3, 3), and vertical field of view (N,) in degrees.
         """
+        count = len(geoms[0])
+        pictures = np.empty((count, *self.shape), np.uint8)
+        starts = range(0, count, self.chunk)
 
-        def draw_share(part: _Part, share: slice) -> None:
-            self.pictures[share] = part.draw(*(tuple(array[share] for array in group) for group in (geoms, looks, eyes)))
+        def draw_share(part: _Part, first: int) -> None:
+            for start in starts[first :: len(self.parts)]:
+                rows = np.arange(start, min(start + self.chunk, count))
+                # The last chunk is filled up with its first world.
+                padded = np.r_[rows, np.full(self.chunk - len(rows), start)]
+                groups = (tuple(array[padded] for array in group) for group in (geoms, looks, eyes))
+                pictures[rows] = part.draw(*groups)[: len(rows)]
 
         # Warp computes without Python's lock, on one thread a call.
-        list((self.pool.map if self.pool else map)(draw_share, self.parts, self.shares))
-        return self.pictures.copy()
+        list((self.pool.map if self.pool else map)(draw_share, self.parts, range(len(self.parts))))
+        return pictures
 
 
 class _Part:
-    """Some of the worlds, which one thread draws."""
+    """What one thread draws with: so many worlds at once."""
 
     def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig) -> None:
         seen = copy.copy(model)
@@ -94,8 +103,10 @@ class _Part:
         _fill(self.data.light_xpos, still.light_xpos)
         _fill(self.data.light_xdir, still.light_xdir)
 
-    def draw(self, geoms: tuple[NDArray, ...], looks: tuple[NDArray, ...], eyes: tuple[NDArray, ...]) -> NDArray[np.uint8]:
-        """As `RayCaster.draw`, of these worlds."""
+    def draw(
+        self, geoms: tuple[NDArray, ...], looks: tuple[NDArray, ...], eyes: tuple[NDArray, ...]
+    ) -> NDArray[np.uint8]:
+        """As `RayCaster.draw`, of just so many worlds."""
         place, axes = geoms
         _fill(self.data.geom_xpos, place)
         _fill(self.data.geom_xmat, axes.reshape(*place.shape[:2], 3, 3))
