@@ -31,6 +31,11 @@ class _ScaledGradient(torch.autograd.Function):
         return gradient * ctx.scale, None
 
 
+def scaled_gradient(value: Tensor, scale: float) -> Tensor:
+    """`value`, whose gradient is multiplied by `scale` on its way back."""
+    return _ScaledGradient.apply(value, scale)
+
+
 def weighted_loss(
     seen_task: Tensor, seen_all: Tensor, theta_all: Tensor, control: nn.Module, action: Tensor, targets: Tensor,
     beta: float, sum_gradients: bool = False,
@@ -50,7 +55,7 @@ def weighted_loss(
     Returns:
         (loss to differentiate, L_p, L_q).
     """
-    through = _ScaledGradient.apply(seen_task, 1.0 - beta)
+    through = scaled_gradient(seen_task, 1.0 - beta)
     task = q_loss(control(through), action, targets)
     sight = perception_loss(seen_all, theta_all)
     if sum_gradients:

@@ -1,0 +1,153 @@
+"""The grasping system put together: its configuration, its stages in order, and its final checkpoint."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from handeye import checkpoint
+from handeye.envs.bin import BinConfig
+from handeye.envs.grasp_policies import Oracle, Scripted
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
+from handeye.errors import Misuse, need_one_of
+from handeye.frames import Fields
+from handeye.nn import seeded
+from handeye.qtopt.acting import Greedy, NoiseConfig
+from handeye.qtopt.actions import ActionBounds
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
+from handeye.qtopt.paper_network import SIZE_PX, PaperQ
+from handeye.qtopt.run_local import LocalRunner, RunConfig
+from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig
+from handeye.run import Plan, Results
+from handeye.types import Policy
+
+HELD_OUT_MODELS = 48
+"""Scenes of five held-out objects: 240 shapes."""
+GUIDES = {"oracle": lambda env, rng: Oracle(env), "scripted": Scripted}
+"""Policies of the world, built for an environment and a generator."""
+
+
+@dataclass(frozen=True)
+class GraspLearning:
+    """One training of grasping, whole. Raises ValueError for values that make none."""
+
+    env: GraspConfig = field(default_factory=GraspConfig)
+    network: Literal["state", "picture", "paper"] = "picture"
+    """`state`: positions of objects; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
+    net: CompactConfig = CompactConfig()
+    """Of `state` and `picture`."""
+    guide: Literal["oracle", "scripted"] = "oracle"
+    """Whom exploration follows where it is guided."""
+    run: RunConfig = RunConfig()
+    labels: LabelConfig = LabelConfig()
+    learn: LearnConfig = LearnConfig()
+    noise: NoiseConfig = NoiseConfig()
+    acting: MaximiserConfig = MaximiserConfig()
+    """How actions are chosen, in collecting and at last."""
+
+    def __post_init__(self) -> None:
+        need_one_of(self, "network", ("state", "picture", "paper"))
+        need_one_of(self, "guide", tuple(GUIDES))
+        view = self.env.view
+        if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
+            raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+
+    @property
+    def observed(self) -> GraspConfig:
+        """The environment, observed as training needs it: what the simulator knows is a label, never an input."""
+        knows = self.network == "picture" and self.net.sight != "pixels"
+        observe = "objects" if self.network == "state" else "both" if knows else "image"
+        return dataclasses.replace(self.env, observe=observe)
+
+    @property
+    def bounds(self) -> ActionBounds:
+        return ActionBounds(self.env.move_m, self.env.turn_rad, self.env.termination == "learned")
+
+
+def world_of(objects: str) -> BinConfig:
+    """The default bin with `train` or `heldout` objects."""
+    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
+
+
+def new_net(config: GraspLearning) -> Any:
+    """An untrained Q-network."""
+    space = observation_space(config.env)["state"]
+    state = int(np.prod(space.shape or ()))
+    if config.network == "paper":
+        return PaperQ()
+    if config.network == "state":
+        return StateQ(state, config.net)
+    return PictureQ((config.env.view.height_px, config.env.view.width_px), state, config.net)
+
+
+def fields(config: GraspConfig) -> Fields:
+    """What a frame of this environment holds."""
+    spaces = observation_space(config).spaces
+    return {name: (space.shape or (), space.dtype.type if space.dtype else float) for name, space in spaces.items()}
+
+
+def plan(config: GraspLearning, seed: int, folder: Path) -> Plan:
+    """The stages of a training; the replay memory is kept in the run's folder."""
+
+    def begin(results: Results) -> LocalRunner:
+        with seeded(seed):
+            net = new_net(config)
+        threads = 1 if config.run.overlap else 0
+        env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
+        policies = GUIDES["scripted"], GUIDES[config.guide]
+        collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
+        configs = config.run, config.labels, config.learn
+        return LocalRunner(net, collector, fields(config.observed), configs, seed, folder / "replay")
+
+    return [("qtopt", config, begin)]
+
+
+def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
+    """What is shipped: the averaged network in half precision, and the configuration."""
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in results["qtopt"].items()}
+    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
+    return about | {"weights": weights}
+
+
+def read_config(values: dict[str, Any]) -> GraspLearning:
+    """A configuration from the nested dictionary that `dataclasses.asdict` makes of it."""
+    return _read(GraspLearning, values)
+
+
+def _read(kind: Any, values: dict[str, Any]) -> Any:
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = values.keys() - known.keys()
+    if unknown:
+        raise KeyError(f"unknown fields {', '.join(sorted(unknown))}")
+    read = {}
+    for name, value in values.items():
+        default = (
+            known[name].default if known[name].default is not dataclasses.MISSING else known[name].default_factory()
+        )  # type: ignore[misc]
+        read[name] = (
+            _read(type(default), value)
+            if dataclasses.is_dataclass(default)
+            else tuple(value)
+            if isinstance(default, tuple)
+            else value
+        )
+    return kind(**read)
+
+
+def greedy(config: GraspLearning, net: QNetwork, seed: int = 0) -> Policy:
+    """π_eval of a network."""
+    return Greedy(net, config.bounds, config.acting, torch.Generator().manual_seed(seed))
+
+
+def load_net(config: GraspLearning, weights: dict[str, torch.Tensor]) -> nn.Module:
+    """A network with weights, ready to act."""
+    net: nn.Module = new_net(config)
+    net.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    )
+    return net.eval().requires_grad_(False)

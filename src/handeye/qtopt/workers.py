@@ -1,0 +1,212 @@
+"""Who does what: collectors bring episodes, Bellman updaters label samples of them, the learner fits Q to the labels.
+
+None of them knows of threads or processes; whoever runs them passes the data on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from handeye import augment
+from handeye.checkpoint import Tree
+from handeye.errors import need, need_one_of
+from handeye.frames import FrameReplay
+from handeye.learner import Learner, muon_and_adam
+from handeye.modular.losses import perception_loss
+from handeye.nn import low_precision
+from handeye.policies import EpsilonMix
+from handeye.qtopt.acting import Greedy, NoiseConfig, Random
+from handeye.qtopt.actions import ActionBounds, for_network
+from handeye.qtopt.bellman import clip_targets, state_values
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.networks import QNetwork, theta_of, to_inputs
+from handeye.rollout import BatchedEnv, episodes
+from handeye.types import Episode, Observation, Policy
+
+PolicyOf = Callable[[Any, np.random.Generator], Policy]
+"""Builds a policy of the world itself for an environment."""
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Shares of the environments that follow the scripted policy and the noisy guide; the others follow π_noisy."""
+
+    scripted: float
+    guided: float
+
+
+@dataclass
+class Collector:
+    """Brings whole episodes of N environments; every round depends on the seed and its number alone."""
+
+    env: BatchedEnv
+    scripted: PolicyOf
+    guide: PolicyOf
+    bounds: ActionBounds
+    maximiser: MaximiserConfig
+    noise: NoiseConfig
+    seed: int
+
+    def collect(self, net: QNetwork, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
+        """One episode of each environment: those of scripted policy and guide, and those of π_noisy.
+
+        Both guide and greedy policy are mixed with random actions. An episode whose simulation diverged is left out.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        greedy = Greedy(net, self.bounds, self.maximiser, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        noise, epsilon = Random(self.bounds, self.noise, rng), self.noise.epsilon
+        guided = EpsilonMix(noise, self.guide(self.env, rng), rng, epsilon)
+        parts = [self.scripted(self.env, rng), guided, EpsilonMix(noise, greedy, rng, epsilon)]
+        count = self.env.num_envs
+        first, second = round(exploration.scripted * count), round((exploration.scripted + exploration.guided) * count)
+        policy = Shared(parts, [slice(0, first), slice(first, second), slice(second, count)])
+        ended = episodes(self.env, policy, seed=int(rng.integers(2**40)))
+        given, own = ([e for e in part if not e.facts["diverged"].any()] for part in (ended[:second], ended[second:]))
+        return given, own
+
+
+@dataclass
+class Shared:
+    """Each of several policies acts in its share of the environments; one with an empty share is not asked."""
+
+    policies: Sequence[Policy]
+    shares: Sequence[slice]
+
+    def __call__(self, observation: Observation, /) -> NDArray:
+        asked = [
+            (policy, share)
+            for policy, share in zip(self.policies, self.shares, strict=True)
+            if share.stop > share.start
+        ]
+        return np.concatenate([policy(observation)[share] for policy, share in asked])
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Bellman targets. Raises ValueError for values that are none."""
+
+    discount: float = 0.9
+    """γ."""
+    steps: int = 1
+    """Steps ahead after which the value is asked for."""
+    double: bool = True
+    """The lesser of two networks' values."""
+    lag: int = 500
+    """Updates after which the second network takes over the averaged weights."""
+    rewarded: float = 0.0
+    """Least share of rewarded steps among those that are labelled."""
+    shift_px: int = 0
+    colour: float = 0.0
+    """Augmentation, the same for s and s′: see augment.paired."""
+    maximiser: MaximiserConfig = MaximiserConfig()
+
+    def __post_init__(self) -> None:
+        need(self, ("discount", "rewarded"), 0, 1)
+        need(self, ("steps", "lag"), 1, 1_000_000)
+        need(self, ("shift_px", "colour"), 0, 100)
+
+
+class BellmanUpdater:
+    """Labels samples with the averaged networks."""
+
+    def __init__(self, average: QNetwork, lagged: QNetwork, bounds: ActionBounds, config: LabelConfig) -> None:
+        self.average, self.lagged, self.bounds, self.config = average, lagged, bounds, config
+
+    def label(self, replay: FrameReplay, count: int, rng: np.random.Generator) -> tuple[dict[str, Any], float]:
+        """`count` samples: `observation`, `action` and `target` (N,); and the share of targets that were clipped."""
+        config = self.config
+        batch = replay.sample(count, rng, config.discount, config.steps, config.rewarded)
+        now, then = batch["observation"], batch["next_observation"]
+        if "image" in now and (config.shift_px or config.colour):
+            now["image"], then["image"] = augment.paired(
+                now["image"], then["image"], rng, config.shift_px, config.colour
+            )
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        lagged = self.lagged if config.double else None
+        value = state_values(self.average, lagged, to_inputs(then), self.bounds, config.maximiser, generator)
+        targets = clip_targets(torch.as_tensor(batch["reward"]), torch.as_tensor(batch["discount"]), value)
+        return {"observation": now, "action": batch["action"], "target": targets.target.numpy()}, targets.clipped
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """Fitting Q. Raises ValueError for values that fit nothing."""
+
+    batch: int = 128
+    optimiser: Literal["adamw", "muon", "sgd"] = "adamw"
+    learning_rate: float = 5e-4
+    muon_rate: float = 0.0
+    """Of Muon on the hidden layers; 0 leaves them to AdamW."""
+    weight_decay: float = 1e-4
+    average_rate: float = 0.005
+    """Rate of the running average of the weights that labels and acts."""
+    reuse: int = 2
+    """How often a labelled sample is learnt from, on average."""
+    labelled: int = 2_048
+    """Labelled samples kept."""
+
+    def __post_init__(self) -> None:
+        need(self, ("batch", "reuse", "labelled"), 1, 1_000_000)
+        need(self, ("learning_rate", "average_rate"), 0, 1, above=True)
+        need(self, ("weight_decay", "muon_rate"), 0, 1)
+        need_one_of(self, "optimiser", ("adamw", "muon", "sgd"))
+
+
+def optimisers(net: nn.Module, config: LearnConfig) -> list[torch.optim.Optimizer]:
+    """What moves the weights: the paper's SGD with momentum 0.9, AdamW, or Muon beside Adam."""
+    if config.optimiser == "sgd":
+        return [torch.optim.SGD(net.parameters(), config.learning_rate, momentum=0.9, weight_decay=config.weight_decay)]
+    if config.optimiser == "muon":
+        return muon_and_adam(net, config.muon_rate, config.learning_rate)
+    rate, decay = config.learning_rate, config.weight_decay
+    return [torch.optim.AdamW(net.parameters(), rate, weight_decay=decay, fused=True)]
+
+
+class QLearner:
+    """Fits Q to labels by cross-entropy, Θ̂ to what the simulator knows, and averages the weights."""
+
+    def __init__(
+        self, net: Any, average: Any, lagged: Any, bounds: ActionBounds, config: LearnConfig, lag: int
+    ) -> None:
+        """`average` and `lagged` have the shape of `net`."""
+        self.net, self.lagged, self.bounds, self.config, self.lag = net, lagged, bounds, config, lag
+        self.learner = Learner(net, average, optimisers(net, config))
+        lagged.load_state_dict(net.state_dict())
+        for part in (average, lagged):
+            part.eval().requires_grad_(False)
+        self.done = 0
+
+    def update(self, batch: dict[str, Any], scale: float) -> dict[str, float]:
+        """One step with learning rates times `scale`. Returns the losses and what Q says on average."""
+        self.net.train()
+        inputs, target = to_inputs(batch["observation"]), torch.as_tensor(batch["target"])
+        action = for_network(torch.as_tensor(batch["action"]), self.bounds)
+        with low_precision(inputs.state.device):
+            encoding, seen = self.net.encode(inputs)
+            logits = self.net.score(encoding, action[:, None])[:, 0].float()
+        task = nn.functional.binary_cross_entropy_with_logits(logits, target)
+        values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
+        loss = task
+        if seen is not None:
+            sight = perception_loss(
+                seen.float(), theta_of(torch.as_tensor(batch["observation"]["objects"]), seen.shape[1])
+            )
+            loss, values["l_p"] = task + self.net.config.beta * sight, sight.item()
+        self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
+        self.done += 1
+        if self.done % self.lag == 0:
+            self.lagged.load_state_dict(self.learner.average.state_dict())
+        return values
+
+    def state(self) -> Tree:
+        return self.learner.state() | {"lagged": self.lagged.state_dict(), "done": self.done}
+
+    def load_state(self, state: Tree) -> None:
+        self.learner.load_state(state)
+        self.lagged.load_state_dict(state["lagged"])
+        self.done = state["done"]
