@@ -295,6 +295,8 @@ def _read(path: Path, fields: Fields, *names: str) -> Columns:
         with zipfile.ZipFile(path) as file:
             if sorted(file.namelist()) != sorted(f"{name}.npy" for name in fields):
                 raise ValueError("it holds other fields than the manifest says")
+            if any(entry.compress_type != zipfile.ZIP_DEFLATED for entry in file.infolist()):
+                raise ValueError("it is not deflated")
             # Bytes first: they are checked against their sum before anything believes them.
             raw = {name: file.read(f"{name}.npy") for name in (*(names or fields), "length")}
         columns = {name: np.lib.format.read_array(io.BytesIO(raw[name]), allow_pickle=False) for name in raw}

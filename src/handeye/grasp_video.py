@@ -72,6 +72,8 @@ def _frame(title: str, pictures: NDArray[np.uint8], step: int, ended: list[Episo
         left, top = GAP_PX + i % columns * across, HEADER_PX + i // columns * down
         frame.paste(Image.fromarray(pictures[i]), (left, top))
         text, colour = _caption(step, episode)
+        if step >= len(episode.reward):
+            pen.rectangle((left, top, left + VIEW.width_px - 1, top + VIEW.height_px - 1), outline=colour, width=3)
         pen.text((left, top + VIEW.height_px + 4), text, colour, font(14))
     return frame
 

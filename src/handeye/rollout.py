@@ -117,17 +117,19 @@ def episodes_in_turn(
     moment = env.reset(seed=[begun[i][1] if i in begun else None for i in range(env.num_envs)])
     courses: dict[int, _Course] = {}
     numbers: dict[int, int] = {}
+    over: dict[int, Episode] = {}
     ended: dict[int, Episode] = {}
-    idle: list[int] = []
-    while begun or courses:
+    while True:
         for i, (number, seed) in begun.items():
             rngs[i], numbers[i] = policy_rng(seed), number
             courses[i] = _begin(moment, i, keep, Provenance(seed))
-        begun = dict(zip(idle, waiting, strict=False))
+        # These begin in the step to come.
+        begun = dict(zip(over, waiting, strict=False))
+        if not courses and not begun:
+            return
         for i, (_, seed) in begun.items():
             env.rngs[i] = np.random.default_rng(seed)
         moment, over = _step(env, policy, moment, courses, keep)
-        idle = list(over)
         ended |= {numbers[i]: episode for i, episode in over.items()}
         while turn in ended:
             yield ended.pop(turn)
