@@ -44,6 +44,11 @@ def test_the_filmed_episodes_are_those_that_are_played():
         assert (panel(frames[0], i) != panel(frames[last - 1], i)).any()
 
 
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4)])
+def test_a_sheet_is_as_full_as_can_be(count, columns):
+    assert grasp_video._columns(count) == columns
+
+
 def test_a_caption_says_the_step_and_how_it_ended():
     episode = next(grasp_results.play("grasp:oracle", CONFIG, [1]))
     length = len(episode.reward)

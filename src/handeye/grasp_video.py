@@ -1,7 +1,7 @@
 """A contact sheet that moves: several grasps at once, seen over the shoulder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,8 @@ def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Pat
 
 def film(name: str, config: GraspConfig, seeds: Sequence[int]) -> list[Image.Image]:
     """One frame for each step of the longest episode; who ended stays as it ended."""
-    env = GraspVectorEnv(len(seeds), config, "disabled")
+    # What is observed changes nothing that happens, and pictures would be drawn twice.
+    env = GraspVectorEnv(len(seeds), replace(config, observe="objects"), "disabled")
     policy = grasp_results.WORLD_POLICIES[name](env, [policy_rng(seed) for seed in seeds])
     recorder = Recorder(env, policy)
     ended = episodes(env, recorder, keep=(), seed=list(seeds))
@@ -62,7 +63,7 @@ def film(name: str, config: GraspConfig, seeds: Sequence[int]) -> list[Image.Ima
 
 
 def _frame(title: str, pictures: NDArray[np.uint8], step: int, ended: list[Episode]) -> Image.Image:
-    columns = min(COLUMNS, len(ended))
+    columns = _columns(len(ended))
     across, down = VIEW.width_px + GAP_PX, VIEW.height_px + CAPTION_PX + GAP_PX
     rows = -(-len(ended) // columns)
     frame = Image.new("RGB", (columns * across + GAP_PX, HEADER_PX + rows * down), PAPER)
@@ -76,6 +77,11 @@ def _frame(title: str, pictures: NDArray[np.uint8], step: int, ended: list[Episo
             pen.rectangle((left, top, left + VIEW.width_px - 1, top + VIEW.height_px - 1), outline=colour, width=3)
         pen.text((left, top + VIEW.height_px + 4), text, colour, font(14))
     return frame
+
+
+def _columns(count: int) -> int:
+    """At most `COLUMNS`, and no emptier a last row than must be."""
+    return -(-count // -(-count // COLUMNS))
 
 
 def _caption(step: int, episode: Episode) -> tuple[str, str]:
