@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from handeye import checkpoint
 from handeye.checkpoint import CheckpointError, load, save
+from handeye.errors import Failure
 
 arrays = st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]).flatmap(
     lambda dtype: st_numpy.arrays(dtype, st_numpy.array_shapes(min_dims=0, min_side=0, max_side=4))
@@ -110,7 +111,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(CheckpointError, match=r"cannot write .*No space left on device"):
+    with pytest.raises(Failure, match=r"cannot write .*No space left on device"):
         save(tmp_path / "c", {"step": 2})
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
@@ -128,7 +129,7 @@ def test_a_crash_before_the_move_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"^cannot write .*"):
+    with pytest.raises(Failure, match=r"^cannot write .*"):
         save(tmp_path / "file" / "c", {})
 
 

@@ -237,7 +237,7 @@ def test_a_step_after_the_end_is_an_error_alone_and_rest_in_a_batch():
 
 def test_the_scripted_policy_goes_down_closes_and_comes_up():
     env = bins(4)
-    policy = Scripted(env, np.random.default_rng(0))
+    policy = Scripted(env, np.random.default_rng(0).spawn(env.num_envs))
     observation, _ = env.reset(seed=0)
     heights = []
     while not env.done.all():
@@ -255,7 +255,7 @@ def test_the_rates_of_the_worlds_own_policies(split):
         64, GraspConfig(world=BinConfig(split=split, models=48, placements=2), observe="objects"), "disabled"
     )
     oracle = np.mean([play(env, Oracle(env), seed)[1]["is_success"].mean() for seed in (0, 1000, 2000, 3000)])
-    policies = [Scripted(env, np.random.default_rng(seed)) for seed in range(8)]
+    policies = [Scripted(env, np.random.default_rng(seed).spawn(env.num_envs)) for seed in range(8)]
     scripted = np.mean([play(env, p, 1000 * k)[1]["is_success"].mean() for k, p in enumerate(policies)])
     assert oracle > 0.92 and 0.15 < scripted < 0.3
 

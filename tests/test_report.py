@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import tiny_runs
-from handeye import compare, findings, page, plots, reach, report, video
+from handeye import compare, findings, page, plots, reach, reach_video, report, video
 from handeye.errors import Failure
 from handeye.evaluate import reach_figures
 from handeye.modular.control import ControlConfig
@@ -148,7 +148,7 @@ def test_report_without_matplotlib_says_what_to_install(tmp_path, tiny, monkeypa
 
 
 def test_sweeps_and_repetitions_come_from_the_runs_that_differ(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "film", lambda *args: [video.Image.new("RGB", (8, 8))] * 2)
+    monkeypatch.setattr(reach_video, "film", lambda *args: [video.Image.new("RGB", (8, 8))] * 2)
     half, other = FinetuneConfig(beta=0.5), FinetuneConfig(seed=1)
     runs = [
         tiny_runs.make_run(tmp_path / "first"),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import tiny_runs
-from handeye import reach, reach_results, video
+from handeye import reach, reach_results, reach_video, video
 from handeye.errors import Failure, Misuse
 
 START = 2
@@ -18,7 +18,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(tiny):
-    return video.film(video.find_actor(str(tiny)), reach_results.choose_trials(START, None), "sim")
+    return reach_video.film(reach_video.find_actor(str(tiny)), reach_results.choose_trials(START, None), "sim")
 
 
 def test_one_frame_for_every_state_and_all_of_one_size(frames):
@@ -30,18 +30,20 @@ def test_one_frame_for_every_state_and_all_of_one_size(frames):
 def test_frame_shows_the_picture_that_the_network_sees(frames):
     trials = reach_results.choose_trials(START, None)
     first = reach.reach_pictures.draw(trials["target_m"], trials["joints_rad"])[0]
-    left = 2 * video.GAP_PX + video.PANEL_PX + video.GAP_PX
-    panel = frames[0].crop((left, video.HEADER_PX, left + video.PANEL_PX, video.HEADER_PX + video.PANEL_PX))
+    left = 2 * reach_video.GAP_PX + reach_video.PANEL_PX + reach_video.GAP_PX
+    panel = frames[0].crop(
+        (left, reach_video.HEADER_PX, left + reach_video.PANEL_PX, reach_video.HEADER_PX + reach_video.PANEL_PX)
+    )
     shown = np.asarray(panel.convert("L"))[1::3, 1::3]
     np.testing.assert_array_equal(shown, first)
 
 
 def test_belief_is_drawn_for_networks_and_not_for_the_guide(frames):
-    world = video.film(video.find_actor("reach:guide"), reach_results.choose_trials(1, None), "sim")
+    world = reach_video.film(reach_video.find_actor("reach:guide"), reach_results.choose_trials(1, None), "sim")
     belief = np.array([220, 30, 90])
 
     def marked(frame):
-        below = np.asarray(frame)[video.HEADER_PX :].astype(int)
+        below = np.asarray(frame)[reach_video.HEADER_PX :].astype(int)
         return int((np.abs(below - belief).sum(-1) < 40).sum())
 
     assert marked(frames[-1]) > 100
@@ -49,9 +51,9 @@ def test_belief_is_drawn_for_networks_and_not_for_the_guide(frames):
 
 
 def test_long_trials_are_thinned_but_keep_their_end():
-    actor = video.Actor("still", lambda env: lambda observation: np.full(env.num_envs, 1))
-    frames = video.film(actor, reach_results.choose_trials(1, None), "sim")
-    assert 100 <= len(frames) <= video.MOST_FRAMES + 1
+    actor = reach_video.Actor("still", lambda env: lambda observation: np.full(env.num_envs, 1))
+    frames = reach_video.film(actor, reach_results.choose_trials(1, None), "sim")
+    assert 100 <= len(frames) <= reach_video.MOST_FRAMES + 1
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
@@ -88,14 +90,14 @@ def test_mp4_without_its_package_says_what_to_install(tmp_path, frames, monkeypa
 
 def test_other_suffixes_are_refused_before_any_work(tmp_path):
     with pytest.raises(Misuse, match=r"\.gif, \.webp, \.mp4.*'trials\.avi'"):
-        video.write_trials("no such checkpoint", None, "sim", tmp_path / "trials.avi")
+        reach_video.write_trials("no such checkpoint", None, "sim", tmp_path / "trials.avi")
 
 
 def test_fresh_trials_differ_and_the_same_seed_gives_the_same_bytes(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(video, "TRIALS", 1)
+    monkeypatch.setattr(reach_video, "TRIALS", 1)
     content = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        video.write_trials(str(tiny), seed, "camera", tmp_path / f"{name}.webp")
+        reach_video.write_trials(str(tiny), seed, "camera", tmp_path / f"{name}.webp")
         content.append((tmp_path / f"{name}.webp").read_bytes())
     assert content[0] == content[1] != content[2]
     assert len(list(tmp_path.iterdir())) == 3

@@ -61,6 +61,41 @@ class Chain:
         self.rng.bit_generator.state = state["rng"]
 
 
+class Counter:
+    """Counts its steps; ends after so many, 1 … 6, as its own generator draws. Restarts in the step after an end.
+
+    `state` is (N, 2): what was drawn, and the count.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.rngs = [np.random.default_rng() for _ in range(num_envs)]
+        self.length, self.count, self.steps = np.ones(num_envs, int), np.zeros(num_envs, int), 0
+
+    def reset(self, *, seed: list[int | None], options: dict[str, Any] | None = None) -> tuple:
+        for i, one in enumerate(seed):
+            self.rngs[i] = self.rngs[i] if one is None else np.random.default_rng(one)
+            self.start(i)
+        return self.observation(), {"count": self.count.copy()}
+
+    def start(self, i: int) -> None:
+        self.length[i], self.count[i] = self.rngs[i].integers(1, 7), 0
+
+    def step(self, actions: NDArray) -> tuple:
+        self.steps += 1
+        over = self.count >= self.length
+        self.count += 1
+        for i in np.flatnonzero(over):
+            self.start(i)
+        ended = ~over & (self.count >= self.length)
+        odd = self.length % 2 == 1
+        return self.observation(), actions.astype(float), ended & odd, ended & ~odd, {"count": self.count.copy()}
+
+    def observation(self) -> dict[str, NDArray]:
+        return {"state": np.stack([self.length, self.count], 1).astype(np.float32)}
+
+
 def go_right(observation: dict[str, NDArray], /) -> NDArray:
     """The expert of the chain."""
     return np.full(len(observation["state"]), RIGHT)

@@ -138,11 +138,11 @@ def grasp_env_state() -> Row:
 
 
 def _grasp_row(observe: Literal["image", "objects"]) -> Row:
+    from handeye.envs.grasp_policies import Random
     from handeye.envs.grasping import GraspConfig, GraspVectorEnv
-    from handeye.grasp_results import random_actions
 
     env = GraspVectorEnv(GRASP_WORLDS, GraspConfig(observe=observe))
-    act = random_actions(env, 0)
+    act = Random(env, np.random.default_rng(0).spawn(GRASP_WORLDS))
     observation, _ = env.reset(seed=0)
     spent = {"physics": _timed(env.bin, "step"), "restarts": _timed(env, "_start"), "pictures": _timed(env, "picture")}
     for _ in range(25):

@@ -1,9 +1,7 @@
 """Trees of arrays and plain values in one safetensors file, written whole or not at all. No pickle."""
 
 import json
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from handeye.errors import Failure
+from handeye.files import write_whole
 
 Tree = Any
 """Dictionaries and lists whose leaves are tensors, NumPy arrays, numbers, strings, booleans or None."""
@@ -23,34 +22,14 @@ _KEY = "handeye"
 
 
 class CheckpointError(Failure):
-    """A file that cannot be read or written as a checkpoint; the message names it and says what to do."""
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then move it there in one step.
-
-    Raises:
-        CheckpointError: the disk is full or the folder cannot be written; `path` is as it was before.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    """A file that cannot be read as a checkpoint; the message names it and says what to do."""
 
 
 def save(path: Path | str, tree: Tree) -> None:
     """Write `tree` to `path` atomically.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        Failure: the file cannot be written.
         TypeError: a leaf is of another kind.
     """
     tensors: dict[str, torch.Tensor] = {}

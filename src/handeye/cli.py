@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
@@ -12,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from handeye.errors import Failure, Misuse
+from handeye.errors import Failure, Interrupted, Misuse
 
 STDERR = Console(stderr=True, highlight=False)
 MOST_SEEDS = 2**32
@@ -92,17 +93,17 @@ class EvaluateOptions:
 
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
-    if options.checkpoint.startswith("grasp:"):
-        return _evaluate_grasping(options)
-    from handeye import reach_results
-
     if options.video is not None:
         from handeye.video import check_suffix
 
         check_suffix(Path(options.video))
+    if options.checkpoint.startswith("grasp:"):
+        return _evaluate_grasping(options)
+    from handeye import reach_results
+
     figures = reach_results.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
     if options.video is not None:
-        from handeye.video import write_trials
+        from handeye.reach_video import write_trials
 
         write_trials(options.checkpoint, options.seed, options.domain, Path(options.video))
     if options.json is not None:
@@ -113,12 +114,15 @@ def _evaluate(arguments: list[str]) -> int:
 
 
 def _evaluate_grasping(options: EvaluateOptions) -> int:
-    if options.video is not None:
-        raise Misuse("--video shows trials of reaching; grasping has none yet")
     from handeye import grasp_results
 
     episodes = grasp_results.PROTOCOL_EPISODES if options.episodes is None else options.episodes
     figures = grasp_results.evaluate(options.checkpoint, episodes, options.seed, options.objects, STDERR)
+    if options.video is not None:
+        from handeye.grasp_video import write_grasps
+
+        seeds = grasp_results.protocol_seeds(options.seed, episodes)
+        write_grasps(options.checkpoint, grasp_results.evaluated(options.objects), seeds, Path(options.video))
     if options.json is not None:
         _write_json(figures, options.json)
     if options.json != "-":
@@ -160,6 +164,44 @@ def _report(arguments: list[str]) -> int:
 
     protocol = Protocol(trials=options.trials, camera_trials=options.trials)
     print(write_report(list(options.runs), Path(options.out), STDERR, protocol))
+    return 0
+
+
+@dataclass(frozen=True)
+class CollectOptions:
+    """Write episodes of a policy to a folder. The same command again goes on where it was stopped."""
+
+    experiment: tyro.conf.Positional[str]
+    """Where: grasp."""
+    policy: str
+    """Who acts: random, scripted or oracle."""
+    episodes: int
+    """How many the folder holds in the end."""
+    out: str
+    """The folder."""
+    seed: int = 0
+    """Episode k depends on this and k."""
+    objects: Literal["train", "heldout"] = "train"
+    """Which objects lie in the bin."""
+    observe: Literal["image", "objects", "both"] = "image"
+    """What is observed beside the gripper's state: a picture, the places of the objects, or both."""
+    camera: Literal["follow", "shoulder", "wrist"] = "follow"
+    """Who takes the pictures."""
+    video: str | None = None
+    """Write a video of the first episodes (.gif, .webp or .mp4)."""
+
+    def __post_init__(self) -> None:
+        _need_seed(self.seed)
+
+
+def _collect(arguments: list[str]) -> int:
+    options = _parse(CollectOptions, arguments, "handeye collect")
+    from handeye.collect import command
+
+    try:
+        command(options, STDERR)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; to go on: {shlex.join(['handeye', 'collect', *arguments])}") from stop
     return 0
 
 
@@ -247,6 +289,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (_train, "train an experiment"),
     "evaluate": (_evaluate, "measure a checkpoint on fixed trials"),
     "report": (_report, "one HTML page with tables, plots and videos"),
+    "collect": (_collect, "write episodes of a policy to a folder"),
     "pictures": (_pictures, "write the synthetic camera domain as folders of labelled pictures"),
     "experiments": (_experiments, "list the experiments and what they cost"),
     "bench": (_bench, "measure speed"),
@@ -296,7 +339,7 @@ def _write_json(content: Any, target: str) -> None:
     if target == "-":
         print(text)
         return
-    from handeye.checkpoint import write_whole
+    from handeye.files import write_whole
 
     write_whole(Path(target), lambda partial: partial.write_text(text + "\n"))
 

@@ -1,5 +1,7 @@
 """What can go wrong that a user can mend. Messages name the value and what is valid, in one line if they can."""
 
+from typing import Any
+
 
 class Misuse(ValueError):
     """A value, name or option that means nothing here."""
@@ -7,6 +9,10 @@ class Misuse(ValueError):
 
 class Failure(RuntimeError):
     """Something outside is not as it must be: a file, a folder, a disk, a package."""
+
+
+class Interrupted(Failure):
+    """The user stopped it; everything is saved."""
 
 
 def need(config: object, names: tuple[str, ...], low: float, high: float, above: bool = False) -> None:
@@ -26,3 +32,13 @@ def need_one_of(config: object, name: str, valid: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in valid:
         raise Misuse(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+
+
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """One line for each place where two trees of dictionaries differ: `a.b was 1, is 2`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [
+            line for key in keys for line in differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if before == now else [f"{path} was {before}, is {now}"]

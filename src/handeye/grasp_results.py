@@ -1,20 +1,19 @@
 """What a policy does in the bin: the fixed protocol of grasping and its figures."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from handeye.envs.bin import BinConfig
-from handeye.envs.grasp_policies import Oracle, Scripted
-from handeye.envs.grasping import GraspConfig, GraspVectorEnv, action_space
+from handeye.envs.grasp_policies import Generators, Oracle, Random, Scripted
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.errors import Misuse
 from handeye.metrics import wilson
-from handeye.rollout import episodes as run_episodes
-from handeye.types import Episode, Observation, Policy
+from handeye.rollout import episodes_in_turn, policy_rng
+from handeye.types import Episode, Policy
 
 PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
@@ -24,27 +23,56 @@ HELD_OUT_MODELS = 48
 """Scenes of five held-out objects: 240 shapes."""
 
 
-def random_actions(env: GraspVectorEnv, seed: int) -> Policy:
-    """Uniform within the bounds of the actions."""
-    rng, box = np.random.default_rng(seed), action_space(env.config)
-
-    def act(observation: Observation, /) -> NDArray:
-        return rng.uniform(box.low, box.high, (env.num_envs, *box.shape))
-
-    return act
-
-
-WORLD_POLICIES: dict[str, Callable[[GraspVectorEnv, int], Policy]] = {
-    "grasp:random": random_actions,
-    "grasp:scripted": lambda env, seed: Scripted(env, np.random.default_rng(seed)),
-    "grasp:oracle": lambda env, seed: Oracle(env),
+ENVIRONMENT = "handeye/Grasp-v0"
+WORLD_POLICIES: dict[str, Callable[[GraspVectorEnv, Generators], Policy]] = {
+    "grasp:random": Random,
+    "grasp:scripted": Scripted,
+    "grasp:oracle": lambda env, rngs: Oracle(env),
 }
-"""Policies of the world itself, each built with the environment and a seed."""
+"""Policies of the world itself, each built with the environment and one generator for each of its bins."""
 
 
 def world_of(objects: str) -> BinConfig:
     """The default bin with `train` or `heldout` objects."""
     return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
+
+
+def check_policy(name: str) -> None:
+    """Raises: Misuse for a name that is no policy of the world."""
+    if name not in WORLD_POLICIES:
+        raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}")
+
+
+def check_episodes(episodes: int) -> None:
+    """Raises: Misuse for too few or too many."""
+    if not 1 <= episodes <= MOST_EPISODES:
+        raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
+
+
+def play(
+    name: str, config: GraspConfig, seeds: Sequence[int], keep: Collection[str] | None = None
+) -> Iterator[Episode]:
+    """One episode of a policy of the world for each seed, in their order; each depends on its own seed alone.
+
+    Args:
+        keep: the parts of the observations that the episodes hold; None: all.
+    """
+    env = GraspVectorEnv(min(WORLDS, len(seeds)), config, "next_step")
+    rngs = [policy_rng(seed) for seed in seeds[: env.num_envs]]
+    for episode in episodes_in_turn(env, WORLD_POLICIES[name](env, rngs), seeds, rngs, keep):
+        origin = episode.provenance._replace(environment=ENVIRONMENT, policy=name)
+        yield episode._replace(provenance=origin)
+
+
+def protocol_seeds(seed: int | None, episodes: int) -> range:
+    """The seeds of an evaluation's episodes: the protocol's, or fresh ones."""
+    first = PROTOCOL_SEED if seed is None else seed * MOST_EPISODES
+    return range(first, first + episodes)
+
+
+def evaluated(objects: str) -> GraspConfig:
+    """What a policy of the world is evaluated in: it needs no pictures."""
+    return GraspConfig(world=world_of(objects), observe="objects")
 
 
 def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: Console) -> dict[str, Any]:
@@ -53,21 +81,16 @@ def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: 
     Raises:
         Misuse: no such policy, or too few or too many episodes.
     """
-    if name not in WORLD_POLICIES:
-        raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}")
-    if not 1 <= episodes <= MOST_EPISODES:
-        raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
-    config = GraspConfig(world=world_of(objects), observe="objects")
-    env = GraspVectorEnv(min(WORLDS, episodes), config, "disabled")
-    first = PROTOCOL_SEED if seed is None else seed * MOST_EPISODES
+    check_policy(name)
+    check_episodes(episodes)
+    config = evaluated(objects)
     ended: list[Episode] = []
     with console.status(f"{name}: grasping") as status:
-        while len(ended) < episodes:
-            policy = WORLD_POLICIES[name](env, first + len(ended))
-            ended += run_episodes(env, policy, keep=(), seed=first + len(ended))
+        for episode in play(name, config, protocol_seeds(seed, episodes), keep=()):
+            ended.append(episode)
             status.update(f"{name}: {len(ended)} of {episodes} grasps")
     about = {"task": "grasp", "checkpoint": name, "objects": objects, "episodes": episodes, "seed": seed}
-    return about | grasp_figures(ended[:episodes])
+    return about | grasp_figures(ended)
 
 
 def grasp_figures(ended: list[Episode]) -> dict[str, Any]:

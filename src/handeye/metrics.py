@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from handeye.checkpoint import write_whole
+from handeye.files import write_whole
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:

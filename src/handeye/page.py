@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from handeye.checkpoint import write_whole
+from handeye.files import write_whole
 
 Cell = str | int | float | None
 
@@ -24,7 +24,7 @@ class Table:
     note: str = ""
 
     def write(self, folder: Path) -> None:
-        """`<name>.csv`, `.json` and `.md` in `folder`. Raises: CheckpointError if they cannot be written."""
+        """`<name>.csv`, `.json` and `.md` in `folder`. Raises: Failure if they cannot be written."""
         for suffix, text in (("csv", self.csv()), ("json", self.json()), ("md", self.markdown())):
             write_text(folder / f"{self.name}.{suffix}", text)
 
@@ -76,7 +76,7 @@ def _kind(cells: tuple[Cell, ...]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write whole or not at all. Raises: CheckpointError if it cannot be written."""
+    """Write whole or not at all. Raises: Failure if it cannot be written."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 

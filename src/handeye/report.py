@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from handeye import compare, plots, reach, reach_results, video
-from handeye.checkpoint import write_whole
+from handeye import compare, plots, reach, reach_results, reach_video, video
 from handeye.evaluate import distance_figures, reach_figures
+from handeye.files import write_whole
 from handeye.findings import DOMAINS, Findings, Protocol, Run, open_run
 from handeye.page import Cell, Section, Table, folded, heading, image, page, paragraph, show, write_text
 
@@ -210,7 +210,7 @@ def _videos(report: Report, run: Run) -> list[str]:
     for net, domain in FILMED:
         report.findings.console.print(f"{run.name}: filming {net} in {domain} …", markup=False, soft_wrap=True)
         path = report.out / "videos" / f"{run.experiment}-{net}-{domain}.webp"
-        video.write(path, video.film(video.actor_of(run.nets, net), trials, domain))
+        video.write(path, reach_video.film(reach_video.actor_of(run.nets, net), trials, domain))
         caption = f"{NAMES[net]} in the {PLACES[domain]}: the first trials of the protocol."
         parts.append(image(path.read_bytes(), "webp", caption))
     return parts

@@ -4,33 +4,23 @@ import dataclasses
 import json
 import math
 import platform
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import Progress
 
 from handeye import checkpoint
 from handeye.checkpoint import Tree
-from handeye.errors import Failure
+from handeye.errors import Failure, Interrupted
+from handeye.files import write_whole
 from handeye.metrics import MetricsWriter
+from handeye.progress import progress_bar, stop_signals
 
 SAVE_EVERY_S = 60.0
 LOG_EVERY_S = 2.0
@@ -38,10 +28,6 @@ LOG_EVERY_S = 2.0
 
 class RunError(Failure):
     """A run that cannot start or go on; the message says what to do."""
-
-
-class Interrupted(Failure):
-    """The user stopped the run; everything is saved."""
 
 
 class Stage(Protocol):
@@ -103,7 +89,7 @@ def write_config(folder: Path, experiment: str, seed: int, config: Any) -> None:
         "git": _git_revision(),
     }
     text = json.dumps(content, indent=2)
-    checkpoint.write_whole(folder / "config.json", lambda partial: partial.write_text(text))
+    write_whole(folder / "config.json", lambda partial: partial.write_text(text))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -141,7 +127,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
     writer = MetricsWriter(folder)
     results: Results = {}
     try:
-        with _progress(console) as progress, _stop_signals() as stopping:
+        with progress_bar(console) as progress, stop_signals() as stopping:
             for name, config, begin in plan:
                 key = stage_key(config, seed)
                 done = _finished(folder, reuse, name, key)
@@ -200,39 +186,3 @@ def _run(folder: Path, name: str, stage: Stage, writer: MetricsWriter, progress:
             saved = now
         if stopping and not last:
             raise Interrupted(f"stopped in {name} at step {stage.done} of {stage.steps}")
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description:12}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[facts]}"),
-    )
-    return Progress(*columns, console=console, speed_estimate_period=60)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that fills when the user asks to stop; a second SIGINT stops at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from handeye import checkpoint, experiments, reach, run
-from handeye.errors import Failure, Misuse
+from handeye.errors import Failure, Interrupted, Misuse, differences
 
 
 def train(name: str, config: reach.ReachConfig, options: Any, console: Console) -> Path:
@@ -33,10 +33,10 @@ def train(name: str, config: reach.ReachConfig, options: Any, console: Console) 
     console.print(f"run folder: {folder}", soft_wrap=True)
     try:
         results = run.run_stages(folder, plan, options.seed, console, reuse)
-    except run.Interrupted as stop:
+    except Interrupted as stop:
         again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
         again += "" if options.until == "naive" else f" --until {options.until}"
-        raise run.Interrupted(f"{stop}; to go on: {again}") from stop
+        raise Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
     checkpoint.save(final, reach.final_checkpoint(config, name, options.seed, results))
     return folder
@@ -58,15 +58,6 @@ def _resumed_config(folder: Path, name: str, seed: int, config: reach.ReachConfi
     except (KeyError, TypeError, AttributeError) as error:
         raise Failure(f"{folder} was started by another version of handeye: {error}") from error
     if config not in (stored, experiments.find(name).config):
-        changed = "; ".join(_differences(before["config"], json.loads(json.dumps(dataclasses.asdict(config)))))
+        changed = "; ".join(differences(before["config"], json.loads(json.dumps(dataclasses.asdict(config)))))
         raise Misuse(f"{folder} was started with another configuration: {changed}. Resume it with the same options")
     return stored
-
-
-def _differences(before: Any, now: Any, path: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted(before.keys() | now.keys())
-        return [
-            line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if before == now else [f"{path} was {before}, is {now}"]

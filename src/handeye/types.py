@@ -26,6 +26,17 @@ class Transition(NamedTuple):
     next_observation: Observation
 
 
+class Provenance(NamedTuple):
+    """Where an episode comes from."""
+
+    seed: int = -1
+    """Of its environment and of its policy's randomness; −1: unknown, as in a batch that was seeded as a whole."""
+    weights_step: int = 0
+    """Updates of the weights that acted; 0 without weights."""
+    environment: str = ""
+    policy: str = ""
+
+
 class Episode(NamedTuple):
     """One episode of T steps: T + 1 observations, T actions and rewards.
 
@@ -39,6 +50,7 @@ class Episode(NamedTuple):
     terminated: bool
     truncated: bool
     facts: dict[str, NDArray]
+    provenance: Provenance = Provenance()
 
 
 class Policy(Protocol):

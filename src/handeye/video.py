@@ -1,184 +1,30 @@
-"""Videos of reaching trials: what is there, what the network sees, and where it believes things are."""
+"""Animations on disk: .gif, .webp or .mp4, and what all of them look like."""
 
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from torch import nn
+from PIL import Image, ImageFont
 
-from handeye import checkpoint, planar_arm, reach_results
-from handeye.envs import reach_pictures
-from handeye.envs.reaching import PlanarReachConfig, PlanarReachVectorEnv
 from handeye.errors import Failure, Misuse
-from handeye.rollout import episodes
-from handeye.types import Episode, Observation, Policy
+from handeye.files import write_whole
 
-TRIALS = 6
-COLUMNS = 2
-PANEL_PX = 3 * reach_pictures.SIZE_PX
-GAP_PX = 8
-CAPTION_PX = 24
-HEADER_PX = 30
-MOST_FRAMES = 120
 FRAME_MS = 70
 HOLD_MS = 2500
 """How long the last frame stays."""
 PAPER, INK, GOOD, BAD, QUIET = "#faf9f5", "#2b2f38", "#17764b", "#b5252f", "#6b7280"
-BELIEF = "#dc1e5a"
 
 
-@dataclass(frozen=True)
-class Actor:
-    """Who is filmed: a policy made with its environment, and the perception whose belief is drawn, if it has one."""
-
-    label: str
-    make: Callable[[PlanarReachVectorEnv], Policy]
-    perception: nn.Module | None = None
-    config: PlanarReachConfig = PlanarReachConfig()
-    sees: bool = True
-    """Whether it acts on pictures; otherwise it is given the true Θ."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """N trials at one step: poses (N, 3), targets (N, 2), the pictures (N, 84, 84), and the belief Θ̂ (N, 5)."""
-
-    joints_rad: NDArray
-    target_m: NDArray
-    pictures: NDArray[np.uint8]
-    belief: NDArray | None
-
-
-@dataclass
-class Recorder:
-    """A policy that notes the state of its environment whenever it is asked."""
-
-    env: PlanarReachVectorEnv
-    policy: Policy
-    perception: nn.Module | None
-    moments: list[Moment] = field(default_factory=list)
-
-    def __call__(self, observation: Observation, /) -> NDArray:
-        self.note()
-        return self.policy(observation)
-
-    def note(self) -> None:
-        """Remember the present moment."""
-        pictures = self.env.pictures[..., 0].copy()
-        belief = None if self.perception is None else reach_results.see(self.perception, pictures)
-        self.moments.append(Moment(self.env.joints_rad.copy(), self.env.target_m.copy(), pictures, belief))
-
-
-def write_trials(name: str, seed: int | None, domain: str, path: Path) -> None:
-    """Film the fine-tuned net of checkpoint `name`, or a policy of the world, on a few trials.
-
-    The trials are the first of the fixed protocol, or fresh ones drawn from `seed`.
-
-    Raises:
-        Misuse: no such domain, or `path` has another suffix than .gif, .webp or .mp4.
-        Failure: no such checkpoint, a package is missing, or the file cannot be written.
-    """
-    check_suffix(path)
-    write(path, film(find_actor(name), reach_results.choose_trials(TRIALS, seed), domain, seed or 0))
-
-
-def find_actor(name: str, net: str = "finetuned") -> Actor:
-    """The policy of a checkpoint's net, or of the world. Raises: CheckpointError: no such checkpoint."""
-    if name in reach_results.WORLD_POLICIES:
-        return Actor(name, reach_results.WORLD_POLICIES[name])
-    return actor_of(reach_results.load_nets(name, checkpoint.load(checkpoint.find(name))), net)
-
-
-def actor_of(loaded: reach_results.ReachNets, net: str) -> Actor:
-    """The policy of one net of a checkpoint."""
-    perception = loaded.nets[net][0]
-    policy = loaded.policy(net)
-    return Actor(f"{loaded.name}: {net}", lambda env: policy, perception, loaded.config.env, perception is not None)
-
-
-def film(actor: Actor, trials: dict[str, NDArray], domain: str, seed: int = 0) -> list[Image.Image]:
-    """Frames of M trials side by side; the last shows how they ended.
-
-    Args:
-        trials: reset options of M trials, as `reach_results.choose_trials` gives them.
-        seed: decides the camera domain's noise.
-    """
-    observe = "image" if actor.sees else "both"
-    env = PlanarReachVectorEnv(len(trials["target_m"]), actor.config, "disabled", observe=observe, domain=domain)
-    recorder = Recorder(env, actor.make(env), actor.perception)
-    ended = episodes(env, recorder, keep=(), seed=seed, options=trials)
-    recorder.note()
-    header = _header(actor, domain)
-    stride = max(1, -(-len(recorder.moments) // MOST_FRAMES))
-    shown = [*range(0, len(recorder.moments) - 1, stride), len(recorder.moments) - 1]
-    return [_frame(header, recorder.moments[step], step, ended) for step in shown]
-
-
-def _header(actor: Actor, domain: str) -> Image.Image:
-    """The line above the trials, which says what is shown."""
-    image = Image.new("RGB", (_width(), HEADER_PX), PAPER)
-    pen = ImageDraw.Draw(image)
-    place = "simulation" if domain == "sim" else "synthetic camera domain"
-    pen.text((2 * GAP_PX, 6), f"{actor.label}, {place}", INK, _font(16))
-    words, colour = "right: the picture, which it does not need", QUIET
-    if actor.perception is not None:
-        words, colour = "outline: where it believes arm and target are   right: what it sees", BELIEF
-    pen.text((_width() - 2 * GAP_PX, 8), words, colour, _font(13), anchor="ra")
-    return image
-
-
-def _width() -> int:
-    return COLUMNS * (2 * PANEL_PX + GAP_PX) + (COLUMNS + 1) * 2 * GAP_PX
-
-
-def _frame(header: Image.Image, moment: Moment, step: int, ended: list[Episode]) -> Image.Image:
-    belief = None if moment.belief is None else planar_arm.from_theta(moment.belief)
-    large = reach_pictures.draw_colour(moment.target_m, moment.joints_rad, belief)
-    row_px = PANEL_PX + CAPTION_PX + GAP_PX
-    rows = -(-len(ended) // COLUMNS)
-    frame = Image.new("RGB", (_width(), HEADER_PX + rows * row_px), PAPER)
-    frame.paste(header, (0, 0))
-    for i, episode in enumerate(ended):
-        left = 2 * GAP_PX + i % COLUMNS * (2 * PANEL_PX + 3 * GAP_PX)
-        top = HEADER_PX + i // COLUMNS * row_px
-        _paste_trial(frame, (left, top), large[i], moment.pictures[i])
-        text, colour = _caption(i, step, episode)
-        ImageDraw.Draw(frame).text((left, top + PANEL_PX + 4), text, colour, _font(14))
-    return frame
-
-
-def _paste_trial(frame: Image.Image, at: tuple[int, int], large: NDArray[np.uint8], seen: NDArray[np.uint8]) -> None:
-    panel = (PANEL_PX, PANEL_PX)
-    frame.paste(Image.fromarray(large).resize(panel, Image.Resampling.BOX), at)
-    left, top = at[0] + PANEL_PX + GAP_PX, at[1]
-    frame.paste(Image.fromarray(seen).resize(panel, Image.Resampling.NEAREST).convert("RGB"), (left, top))
-    pen = ImageDraw.Draw(frame)
-    for corner in (at[0], left):
-        pen.rectangle((corner, top, corner + PANEL_PX - 1, top + PANEL_PX - 1), outline="#d5d3cb")
-
-
-def _caption(i: int, step: int, episode: Episode) -> tuple[str, str]:
-    """What is written below trial `i` at `step`, and its colour."""
-    length = len(episode.reward)
-    step = min(step, length)
-    text = f"trial {i + 1}   step {step}   {100 * episode.facts['distance_m'][step]:.1f} cm"
-    if step < length:
-        return text, QUIET
-    if episode.facts["is_success"][-1]:
-        return f"{text}   reached", GOOD
-    return f"{text}   {'hit a joint limit' if episode.facts['limit_hit'][-1] else 'not reached'}", BAD
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own."""
     return ImageFont.load_default(size)
 
 
-def write(path: Path, frames: list[Image.Image]) -> None:
+def write(path: Path, frames: list[Image.Image], frame_ms: int = FRAME_MS) -> None:
     """Write an animation whole or not at all; the suffix decides its kind.
+
+    Each frame stays for `frame_ms`, the last one longer.
 
     Raises:
         Misuse: another suffix than .gif, .webp or .mp4.
@@ -186,7 +32,7 @@ def write(path: Path, frames: list[Image.Image]) -> None:
     """
     check_suffix(path)
     encode = ENCODERS[path.suffix.lower()]
-    checkpoint.write_whole(path, lambda partial: encode(partial, frames))
+    write_whole(path, lambda partial: encode(partial, frames, frame_ms))
 
 
 def check_suffix(path: Path) -> None:
@@ -195,43 +41,43 @@ def check_suffix(path: Path) -> None:
         raise Misuse(f"a video must end in {', '.join(ENCODERS)}, got {path.name!r}")
 
 
-def _write_webp(path: Path, frames: list[Image.Image]) -> None:
-    path.write_bytes(_animation(frames, "WEBP", quality=60, method=2))
+def _write_webp(path: Path, frames: list[Image.Image], frame_ms: int) -> None:
+    path.write_bytes(_animation(frames, "WEBP", frame_ms, quality=60, method=2))
 
 
-def _write_gif(path: Path, frames: list[Image.Image]) -> None:
+def _write_gif(path: Path, frames: list[Image.Image], frame_ms: int) -> None:
     # One palette for all frames: a palette each flickers, and several times the size.
     palette = frames[-1].quantize(128, Image.Quantize.MEDIANCUT)
     few = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    path.write_bytes(_animation(few, "GIF", optimize=False))
+    path.write_bytes(_animation(few, "GIF", frame_ms, optimize=False))
 
 
-def _animation(frames: list[Image.Image], kind: str, **options: int) -> bytes:
-    held = [FRAME_MS] * (len(frames) - 1) + [HOLD_MS]
+def _animation(frames: list[Image.Image], kind: str, frame_ms: int, **options: int) -> bytes:
+    held = [frame_ms] * (len(frames) - 1) + [HOLD_MS]
     buffer = io.BytesIO()
     frames[0].save(buffer, kind, save_all=True, append_images=frames[1:], duration=held, loop=0, **options)
     return buffer.getvalue()
 
 
-def _write_mp4(path: Path, frames: list[Image.Image]) -> None:
+def _write_mp4(path: Path, frames: list[Image.Image], frame_ms: int) -> None:
     try:
         import imageio_ffmpeg
     except ImportError as error:
         raise Failure('an .mp4 needs a package: pip install "handeye[video]" (or write .webp or .gif)') from error
-    rate = 1000 / FRAME_MS
+    rate = 1000 / frame_ms
     encoder = imageio_ffmpeg.write_frames(
         str(path), frames[0].size, fps=rate, quality=6, macro_block_size=2, output_params=["-f", "mp4"]
     )
     encoder.send(None)
-    for frame in _held(frames):
+    for frame in _held(frames, frame_ms):
         encoder.send(np.asarray(frame).tobytes())
     encoder.close()
 
 
-def _held(frames: list[Image.Image]) -> Iterator[Image.Image]:
+def _held(frames: list[Image.Image], frame_ms: int) -> Iterator[Image.Image]:
     """The frames, the last as often as it takes to stay `HOLD_MS`."""
     yield from frames
-    yield from [frames[-1]] * round(HOLD_MS / FRAME_MS)
+    yield from [frames[-1]] * round(HOLD_MS / frame_ms)
 
 
 ENCODERS = {".gif": _write_gif, ".webp": _write_webp, ".mp4": _write_mp4}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs.bin import FIRST
-from handeye.envs.grasping import ACTION, CLOSE, GraspVectorEnv
+from handeye.envs.grasping import ACTION, CLOSE, GraspVectorEnv, action_space
 from handeye.envs.objects import Shape, half_extent
 from handeye.types import Observation
 
@@ -16,10 +16,26 @@ DIRECTIONS = 24
 
 def _actions(move_m: NDArray, turn_rad: NDArray, close: NDArray) -> NDArray:
     """Actions (N, 8) of displacements (N, 3), rotations (N,) and closings (N,) bool."""
-    actions = np.zeros((len(move_m), ACTION))
+    actions = np.zeros((len(move_m), ACTION), np.float32)
     actions[:, :3], actions[:, 3], actions[:, 4] = move_m, np.sin(turn_rad), np.cos(turn_rad)
     actions[:, CLOSE] = close
     return actions
+
+
+Generators = list[np.random.Generator]
+"""One an environment: what is drawn for one does not depend on the others."""
+
+
+@dataclass
+class Random:
+    """Uniform within the bounds of the actions."""
+
+    env: GraspVectorEnv
+    rngs: Generators
+
+    def __call__(self, observation: Observation, /) -> NDArray:
+        box = action_space(self.env.config)
+        return np.array([rng.uniform(box.low, box.high) for rng in self.rngs], np.float32)
 
 
 @dataclass
@@ -30,7 +46,7 @@ class Scripted:
     """
 
     env: GraspVectorEnv
-    rng: np.random.Generator
+    rngs: Generators
     across_steps: int = 2
     descents: tuple[int, int] = (2, 4)
     plan: dict[str, NDArray] = field(default_factory=dict)
@@ -40,22 +56,26 @@ class Scripted:
         count = self.env.num_envs
         if not self.plan:
             self.plan = {"across": np.zeros((count, 2)), "turn": np.zeros(count), "descents": np.ones(count, int)}
-        new = self.env.steps == 0
-        reach = config.world.reach_m
-        goal = self.rng.uniform(-reach, reach, (count, 2))
-        self.plan["across"][new] = ((goal - bins.gripper[:, :2]) / self.across_steps)[new]
-        self.plan["turn"][new] = self.rng.uniform(-config.turn_rad, config.turn_rad, count)[new]
-        self.plan["descents"][new] = self.rng.integers(*self.descents, count, endpoint=True)[new]
+        for i in np.flatnonzero(self.env.steps == 0).tolist():
+            self._plan(i)
         step = self.env.steps
         over = step < self.across_steps
         left = np.maximum(self.across_steps + self.plan["descents"] - step, 1)
-        down = (bins.tip_m[:, 2] - config.world.lowest_m) / left * self.rng.uniform(0.7, 1.3, count)
+        down = (bins.tip_m[:, 2] - config.world.lowest_m) / left * [rng.uniform(0.7, 1.3) for rng in self.rngs]
         low = ~over & (bins.tip_m[:, 2] < config.world.lowest_m + 0.015)
         move = np.zeros((count, 3))
         move[:, :2] = np.where(over[:, None], self.plan["across"], 0)
         move[:, 2] = np.where(bins.closed, config.move_m, np.where(over | low, 0, -down))
         turn = np.where(over, self.plan["turn"], 0)
         return _actions(move, turn, low & ~bins.closed)
+
+    def _plan(self, i: int) -> None:
+        """What environment i does in a new episode."""
+        config, rng = self.env.config, self.rngs[i]
+        goal = rng.uniform(-config.world.reach_m, config.world.reach_m, 2)
+        self.plan["across"][i] = (goal - self.env.bin.gripper[i, :2]) / self.across_steps
+        self.plan["turn"][i] = rng.uniform(-config.turn_rad, config.turn_rad)
+        self.plan["descents"][i] = rng.integers(*self.descents, endpoint=True)
 
 
 def corners_m(shape: Shape) -> NDArray:
