@@ -20,6 +20,10 @@ gymnasium.register(
 
 def load_policy(name: str, **options: Any) -> Any:
     """`policy(observation) → action` of a checkpoint: a file, a run's folder or a shipped name."""
-    from handeye.reach_results import load_policy as load
+    from handeye import checkpoint, grasp_results, reach_results
 
-    return load(name, **options)
+    if name not in reach_results.WORLD_POLICIES and (
+        name in grasp_results.WORLD_POLICIES or checkpoint.task_of(name) == "grasp"
+    ):
+        return grasp_results.load_policy(name, **options)
+    return reach_results.load_policy(name, **options)

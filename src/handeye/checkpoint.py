@@ -81,6 +81,19 @@ def find(name: str) -> Path:
     return path
 
 
+def task_of(name: str) -> str:
+    """The task of a final checkpoint given by path, run folder or shipped name.
+
+    Raises:
+        CheckpointError: nothing is there, or nothing that was trained to the end.
+    """
+    tree = load(find(name))
+    task = tree.get("task") if isinstance(tree, dict) else None
+    if not isinstance(task, str):
+        raise CheckpointError(f"{name} is no final checkpoint: it names no task")
+    return task
+
+
 def _take_arrays(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     """The JSON skeleton of `tree`; its arrays are moved to `tensors`."""
     if isinstance(tree, dict):

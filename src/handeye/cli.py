@@ -36,8 +36,8 @@ class TrainOptions:
     """Continue the run at --out, or the newest of this experiment and seed, exactly where it was saved."""
     reuse: str | None = None
     """Take finished stages from this run, where their configuration and seed are the same."""
-    until: Literal["sim", "adapted", "control", "finetuned", "naive"] = "naive"
-    """The last stage to run; --resume with a later one goes on."""
+    until: str = ""
+    """The last stage to run, by default all; --resume with a later one goes on."""
     runner: Literal["local", "ray"] = "local"
     """Who runs the workers."""
 
@@ -97,7 +97,7 @@ def _evaluate(arguments: list[str]) -> int:
         from handeye.video import check_suffix
 
         check_suffix(Path(options.video))
-    if options.checkpoint.startswith("grasp:"):
+    if _task(options.checkpoint) == "grasp":
         return _evaluate_grasping(options)
     from handeye import reach_results
 
@@ -113,6 +113,14 @@ def _evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _task(name: str) -> str:
+    """The task of a policy of the world, reach:… or grasp:…, or of a checkpoint."""
+    from handeye import checkpoint
+
+    prefix = name.split(":")[0]
+    return prefix if prefix != name and prefix in ("reach", "grasp") else checkpoint.task_of(name)
+
+
 def _evaluate_grasping(options: EvaluateOptions) -> int:
     from handeye import grasp_results
 
@@ -121,8 +129,9 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     if options.video is not None:
         from handeye.grasp_video import write_grasps
 
+        config = grasp_results.evaluated(options.checkpoint, options.objects)
         seeds = grasp_results.protocol_seeds(options.seed, episodes)
-        write_grasps(options.checkpoint, grasp_results.evaluated(options.objects), seeds, Path(options.video))
+        write_grasps(options.checkpoint, config, seeds, Path(options.video))
     if options.json is not None:
         _write_json(figures, options.json)
     if options.json != "-":

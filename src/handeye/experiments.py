@@ -6,9 +6,13 @@ from typing import Any
 
 from handeye.envs.reaching import PlanarReachConfig
 from handeye.errors import Misuse
+from handeye.grasp import GraspLearning
 from handeye.modular.control import ControlConfig
 from handeye.modular.finetune import FinetuneConfig
 from handeye.modular.perception import PerceptionConfig
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.run_local import RunConfig
+from handeye.qtopt.workers import LabelConfig, LearnConfig
 from handeye.reach import ReachConfig
 
 
@@ -67,10 +71,19 @@ REACH_BEST = replace(
 )
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 
+GRASP_STATE = GraspLearning(
+    network="state",
+    run=RunConfig(rounds=260, updates=60),
+    labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
+    learn=LearnConfig(batch=256, learning_rate=1e-3, average_rate=0.01),
+)
+"""Objects' positions in place of pictures."""
+
 EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "3 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.5 h", REACH_PAPER),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
+    "grasp-state": Experiment("grasp", "positions of objects instead of pictures: all learns", "15 min", GRASP_STATE),
 }
 
 

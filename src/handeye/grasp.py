@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from handeye import checkpoint
-from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, need_one_of
@@ -22,14 +21,12 @@ from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import SIZE_PX, PaperQ
 from handeye.qtopt.run_local import LocalRunner, RunConfig
-from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig
+from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig, PolicyOf
 from handeye.run import Plan, Results
 from handeye.types import Policy
 
-HELD_OUT_MODELS = 48
-"""Scenes of five held-out objects: 240 shapes."""
-GUIDES = {"oracle": lambda env, rng: Oracle(env), "scripted": Scripted}
-"""Policies of the world, built for an environment and a generator."""
+GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
+"""Policies of the world, built for an environment and a generator for each of its bins."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,6 @@ class GraspLearning:
         return ActionBounds(self.env.move_m, self.env.turn_rad, self.env.termination == "learned")
 
 
-def world_of(objects: str) -> BinConfig:
-    """The default bin with `train` or `heldout` objects."""
-    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
-
-
 def new_net(config: GraspLearning) -> Any:
     """An untrained Q-network."""
     space = observation_space(config.env)["state"]
@@ -91,10 +83,10 @@ def fields(config: GraspConfig) -> Fields:
     return {name: (space.shape or (), space.dtype.type if space.dtype else float) for name, space in spaces.items()}
 
 
-def plan(config: GraspLearning, seed: int, folder: Path) -> Plan:
+def plan(config: GraspLearning, seed: int) -> Plan:
     """The stages of a training; the replay memory is kept in the run's folder."""
 
-    def begin(results: Results) -> LocalRunner:
+    def begin(results: Results, folder: Path) -> LocalRunner:
         with seeded(seed):
             net = new_net(config)
         threads = 1 if config.run.overlap else 0
@@ -120,28 +112,19 @@ def read_config(values: dict[str, Any]) -> GraspLearning:
 
 
 def _read(kind: Any, values: dict[str, Any]) -> Any:
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = values.keys() - known.keys()
-    if unknown:
-        raise KeyError(f"unknown fields {', '.join(sorted(unknown))}")
-    read = {}
-    for name, value in values.items():
-        default = (
-            known[name].default if known[name].default is not dataclasses.MISSING else known[name].default_factory()
-        )  # type: ignore[misc]
-        read[name] = (
-            _read(type(default), value)
-            if dataclasses.is_dataclass(default)
-            else tuple(value)
-            if isinstance(default, tuple)
-            else value
-        )
-    return kind(**read)
+    """A dataclass from a nested dictionary of all its fields. Raises: KeyError for other fields."""
+    default = kind()
+    if values.keys() != {f.name for f in dataclasses.fields(kind)}:
+        raise KeyError(f"fields of {kind.__name__}")
+    parts = {name: getattr(default, name) for name in values}
+    nested = {name: _read(type(part), values[name]) for name, part in parts.items() if dataclasses.is_dataclass(part)}
+    plain = {name: tuple(value) if isinstance(parts[name], tuple) else value for name, value in values.items()}
+    return kind(**plain | nested)
 
 
-def greedy(config: GraspLearning, net: QNetwork, seed: int = 0) -> Policy:
+def greedy(config: GraspLearning, net: QNetwork) -> Policy:
     """π_eval of a network."""
-    return Greedy(net, config.bounds, config.acting, torch.Generator().manual_seed(seed))
+    return Greedy(net, config.bounds, config.acting)
 
 
 def load_net(config: GraspLearning, weights: dict[str, torch.Tensor]) -> nn.Module:

@@ -1,19 +1,25 @@
 """What a policy does in the bin: the fixed protocol of grasping and its figures."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
+from handeye import checkpoint, grasp
+from handeye.checkpoint import CheckpointError
 from handeye.envs.bin import BinConfig
-from handeye.envs.grasp_policies import Generators, Oracle, Random, Scripted
+from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.errors import Misuse
+from handeye.grasp import GraspLearning
 from handeye.metrics import wilson
+from handeye.qtopt.workers import PolicyOf
 from handeye.rollout import episodes_in_turn, policy_rng
-from handeye.types import Episode, Policy
+from handeye.types import Episode, Observation, Policy
 
 PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
@@ -21,10 +27,8 @@ WORLDS = 50
 MOST_EPISODES = 1_000_000
 HELD_OUT_MODELS = 48
 """Scenes of five held-out objects: 240 shapes."""
-
-
 ENVIRONMENT = "handeye/Grasp-v0"
-WORLD_POLICIES: dict[str, Callable[[GraspVectorEnv, Generators], Policy]] = {
+WORLD_POLICIES: dict[str, PolicyOf] = {
     "grasp:random": Random,
     "grasp:scripted": Scripted,
     "grasp:oracle": lambda env, rngs: Oracle(env),
@@ -37,10 +41,67 @@ def world_of(objects: str) -> BinConfig:
     return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
 
 
-def check_policy(name: str) -> None:
-    """Raises: Misuse for a name that is no policy of the world."""
-    if name not in WORLD_POLICIES:
-        raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}")
+@dataclass(frozen=True)
+class Learnt:
+    """A grasping checkpoint: its configuration and its network."""
+
+    config: GraspLearning
+    net: Any
+
+
+def load(name: str) -> Learnt:
+    """The network of a final grasping checkpoint.
+
+    Raises:
+        CheckpointError: no such checkpoint, one of another task, or one whose weights do not fit.
+    """
+    tree = checkpoint.load(checkpoint.find(name))
+    task = tree.get("task") if isinstance(tree, dict) else None
+    if task != "grasp":
+        raise CheckpointError(f"{name} is no grasping checkpoint (its task: {task})")
+    try:
+        config = grasp.read_config(tree["config"])
+        return Learnt(config, grasp.load_net(config, tree["weights"]))
+    except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
+        raise CheckpointError(f"{name} does not fit this version of handeye: {error}") from error
+
+
+def policy_of(name: str) -> tuple[PolicyOf, GraspConfig]:
+    """A policy of the world or of a checkpoint, and what it acts in, with training objects.
+
+    Raises: Misuse for a name like grasp:… that is no policy of the world; CheckpointError as `load`.
+    """
+    if name in WORLD_POLICIES:
+        return WORLD_POLICIES[name], GraspConfig(observe="objects")
+    if name.startswith("grasp:"):
+        raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}, or a checkpoint")
+    learnt = load(name)
+    observe: Any = "objects" if learnt.config.network == "state" else "image"
+    return lambda env, rngs: grasp.greedy(learnt.config, learnt.net), replace(learnt.config.env, observe=observe)
+
+
+def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
+    """Greedy policy of a checkpoint, or a policy of the world built with `env`.
+
+    It takes one observation and returns an action (8,), or N of them and returns (N, 8).
+
+    Raises:
+        CheckpointError: as `load`.
+        Misuse: a policy of the world without its environment.
+    """
+    build, _ = policy_of(name)
+    if name in WORLD_POLICIES:
+        if env is None:
+            raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
+        return build(env, np.random.default_rng(0).spawn(env.num_envs))
+    policy = build(None, [])
+
+    def act(observation: Observation, /) -> NDArray:
+        if observation["state"].ndim == 1:
+            return policy({key: value[None] for key, value in observation.items()})[0]
+        return policy(observation)
+
+    return act
 
 
 def check_episodes(episodes: int) -> None:
@@ -52,14 +113,16 @@ def check_episodes(episodes: int) -> None:
 def play(
     name: str, config: GraspConfig, seeds: Sequence[int], keep: Collection[str] | None = None
 ) -> Iterator[Episode]:
-    """One episode of a policy of the world for each seed, in their order; each depends on its own seed alone.
+    """One episode of a policy of the world or of a checkpoint for each seed, in their order.
+
+    Each depends on its own seed alone.
 
     Args:
         keep: the parts of the observations that the episodes hold; None: all.
     """
     env = GraspVectorEnv(min(WORLDS, len(seeds)), config, "next_step")
     rngs = [policy_rng(seed) for seed in seeds[: env.num_envs]]
-    for episode in episodes_in_turn(env, WORLD_POLICIES[name](env, rngs), seeds, rngs, keep):
+    for episode in episodes_in_turn(env, policy_of(name)[0](env, rngs), seeds, rngs, keep):
         origin = episode.provenance._replace(environment=ENVIRONMENT, policy=name)
         yield episode._replace(provenance=origin)
 
@@ -70,9 +133,9 @@ def protocol_seeds(seed: int | None, episodes: int) -> range:
     return range(first, first + episodes)
 
 
-def evaluated(objects: str) -> GraspConfig:
-    """What a policy of the world is evaluated in: it needs no pictures."""
-    return GraspConfig(world=world_of(objects), observe="objects")
+def evaluated(name: str, objects: str) -> GraspConfig:
+    """What a policy is evaluated in; those of the world need no pictures."""
+    return replace(policy_of(name)[1], world=world_of(objects))
 
 
 def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: Console) -> dict[str, Any]:
@@ -80,10 +143,10 @@ def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: 
 
     Raises:
         Misuse: no such policy, or too few or too many episodes.
+        CheckpointError: as `load`.
     """
-    check_policy(name)
     check_episodes(episodes)
-    config = evaluated(objects)
+    config = evaluated(name, objects)
     ended: list[Episode] = []
     with console.status(f"{name}: grasping") as status:
         for episode in play(name, config, protocol_seeds(seed, episodes), keep=()):

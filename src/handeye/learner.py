@@ -52,9 +52,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon_and_adam(net: nn.Module, muon_rate: float, adam_rate: float) -> list[torch.optim.Optimizer]:
-    """Muon on the kernels of all layers but the last, Adam on the rest; with `muon_rate` 0, Adam on all."""
+    """Muon on the kernels of convolutions, but of a last layer, Adam on the rest; with `muon_rate` 0, Adam on all."""
     parameters = list(net.parameters())
+    # A wide dense layer takes longer to orthogonalise than to learn.
     kernels = [p for p in parameters if p.ndim > 1][:-1] if muon_rate else []
+    kernels = [kernel for kernel in kernels if kernel.ndim == 4]
     hidden = {id(kernel) for kernel in kernels}
     adam = torch.optim.Adam([p for p in parameters if id(p) not in hidden], lr=adam_rate, fused=True)
     return [Muon(kernels, lr=muon_rate), adam] if kernels else [adam]

@@ -179,11 +179,11 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     adapted = (*seen, *shown, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
-        ("sim", seen, stages.sim),
-        ("adapted", adapted, stages.adapted),
-        ("control", acted, stages.control),
-        ("finetuned", (*adapted, *acted, config.finetuned), lambda results: stages.tuned(results, config.finetuned)),
-        ("naive", (*adapted, *acted, config.naive), lambda results: stages.tuned(results, config.naive)),
+        ("sim", seen, lambda results, _: stages.sim(results)),
+        ("adapted", adapted, lambda results, _: stages.adapted(results)),
+        ("control", acted, lambda results, _: stages.control(results)),
+        ("finetuned", (*adapted, *acted, config.finetuned), lambda results, _: stages.tuned(results, config.finetuned)),
+        ("naive", (*adapted, *acted, config.naive), lambda results, _: stages.tuned(results, config.naive)),
     ]
 
 

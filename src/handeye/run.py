@@ -46,8 +46,8 @@ class Stage(Protocol):
 
 
 Results = dict[str, Tree]
-Plan = list[tuple[str, Any, Callable[[Results], Stage]]]
-"""(name, configuration, how to begin it from the results so far) of every stage, in order."""
+Plan = list[tuple[str, Any, Callable[[Results, Path], Stage]]]
+"""(name, configuration, how to begin it from the results so far, in the run's folder) of every stage, in order."""
 
 
 def create_folder(experiment: str, seed: int, out: str | None) -> Path:
@@ -132,7 +132,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
                 key = stage_key(config, seed)
                 done = _finished(folder, reuse, name, key)
                 if done is None:
-                    stage = begin(results)
+                    stage = begin(results, folder)
                     _resume(folder, name, stage, writer)
                     _run(folder, name, stage, writer, progress, stopping)
                     done = {"key": key, "result": stage.result()}

@@ -8,25 +8,28 @@ from typing import Any
 
 from rich.console import Console
 
-from handeye import checkpoint, experiments, reach, run
+from handeye import checkpoint, experiments, grasp, reach, run
 from handeye.errors import Failure, Interrupted, Misuse, differences
 
+TASKS: dict[str, Any] = {"reach": reach, "grasp": grasp}
+"""Where the stages of each task come from: `plan`, `final_checkpoint` and `read_config`."""
 
-def train(name: str, config: reach.ReachConfig, options: Any, console: Console) -> Path:
+
+def train(name: str, config: Any, options: Any, console: Console) -> Path:
     """Train to the end, or until interrupted. Returns the run's folder.
 
     Raises:
         Failure, Misuse: as in errors.py.
         Interrupted: the user stopped it; everything is saved.
     """
+    task = TASKS[experiments.find(name).task]
     reuse = Path(options.reuse) if options.reuse else None
     if reuse is not None and not (reuse / "checkpoints").is_dir():
         raise Failure(f"nothing to reuse at {reuse}: it has no checkpoints folder")
     if options.resume:
         folder = run.find_folder(name, options.seed, options.out)
-        config = _resumed_config(folder, name, options.seed, config)
-    plan = reach.plan(config, options.seed)
-    plan = plan[: [stage for stage, _, _ in plan].index(options.until) + 1]
+        config = _resumed_config(folder, name, options.seed, config, task)
+    plan = _until(task.plan(config, options.seed), options.until)
     if not options.resume:
         folder = run.create_folder(name, options.seed, options.out)
         run.write_config(folder, name, options.seed, config)
@@ -35,14 +38,22 @@ def train(name: str, config: reach.ReachConfig, options: Any, console: Console) 
         results = run.run_stages(folder, plan, options.seed, console, reuse)
     except Interrupted as stop:
         again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
-        again += "" if options.until == "naive" else f" --until {options.until}"
+        again += f" --until {options.until}" if options.until else ""
         raise Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
-    checkpoint.save(final, reach.final_checkpoint(config, name, options.seed, results))
+    checkpoint.save(final, task.final_checkpoint(config, name, options.seed, results))
     return folder
 
 
-def _resumed_config(folder: Path, name: str, seed: int, config: reach.ReachConfig) -> reach.ReachConfig:
+def _until(plan: run.Plan, last: str) -> run.Plan:
+    """The plan up to stage `last`; all of it for no name. Raises: Misuse naming the stages."""
+    names = [name for name, _, _ in plan]
+    if last and last not in names:
+        raise Misuse(f"--until must be one of {', '.join(names)}, got {last!r}")
+    return plan[: names.index(last) + 1] if last else plan
+
+
+def _resumed_config(folder: Path, name: str, seed: int, config: Any, task: Any) -> Any:
     """The configuration that the run at `folder` was started with; `config` may repeat it, or be the experiment's own.
 
     Raises:
@@ -54,7 +65,7 @@ def _resumed_config(folder: Path, name: str, seed: int, config: reach.ReachConfi
         started = f"{before.get('experiment')} with seed {before.get('seed')}"
         raise Misuse(f"{folder} is a run of {started}, not {name} with seed {seed}")
     try:
-        stored = reach.read_config(before["config"])
+        stored = task.read_config(before["config"])
     except (KeyError, TypeError, AttributeError) as error:
         raise Failure(f"{folder} was started by another version of handeye: {error}") from error
     if config not in (stored, experiments.find(name).config):

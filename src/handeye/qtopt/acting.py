@@ -16,18 +16,19 @@ from handeye.types import Observation
 
 @dataclass
 class Greedy:
-    """π_eval: argmax_a Q(s, a), found by the maximiser."""
+    """π_eval: argmax_a Q(s, a), found with the same noise every time, so that a state has one action."""
 
     net: QNetwork
     bounds: ActionBounds
     config: MaximiserConfig
-    generator: torch.Generator
+    seed: int = 0
 
     @torch.no_grad()
     def __call__(self, observation: Observation, /) -> NDArray:
         inputs = to_inputs(observation)
         score = scorer(self.net, inputs, self.bounds)
-        action, _ = best_actions(score, inputs.count, self.bounds, self.config, self.generator)
+        generator = torch.Generator().manual_seed(self.seed)
+        action, _ = best_actions(score, inputs.count, self.bounds, self.config, generator, alike=True)
         return action.numpy()
 
 

@@ -55,11 +55,13 @@ class Search:
         commands = torch.full((states, actions.COMMANDS), 1 / actions.COMMANDS, device=device)
         return cls(mean, torch.full_like(mean, config.spread), commands, stops)
 
-    def draw(self, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Poses (N, S, 4) within the bounds, commands (N, S), stops (N, S)."""
-        noise = torch.randn((len(self.mean), samples, actions.POSE), generator=generator, device=self.mean.device)
+    def draw(self, samples: int, generator: torch.Generator, alike: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Poses (N, S, 4) within the bounds, commands (N, S), stops (N, S); with `alike`, one noise for all states."""
+        rows = 1 if alike else len(self.mean)
+        noise = torch.randn((rows, samples, actions.POSE), generator=generator, device=self.mean.device)
         pose = (self.mean[:, None] + self.deviation[:, None] * noise).clamp(-1, 1)
-        return pose, _categories(self.commands, samples, generator), _categories(self.stops, samples, generator)
+        chance = torch.rand((2, rows, samples), generator=generator, device=self.mean.device)
+        return pose, _categories(self.commands, chance[0]), _categories(self.stops, chance[1])
 
     def refit(self, pose: Tensor, command: Tensor, stop: Tensor, best: Tensor, config: MaximiserConfig) -> "Search":
         """About the elites `best` (N, M) of what was drawn."""
@@ -73,20 +75,26 @@ class Search:
 
 
 def best_actions(
-    score: Score, states: int, bounds: ActionBounds, config: MaximiserConfig, generator: torch.Generator
+    score: Score,
+    states: int,
+    bounds: ActionBounds,
+    config: MaximiserConfig,
+    generator: torch.Generator,
+    alike: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """argmax_a Q(s, a) for N states at once: actions (N, 8) and their values (N,).
 
     `cem`: `iterations` times, `samples` actions are drawn and the search is refit to the `elites` best, a Gaussian for
     the pose and categories for command and stop; the best of all samples is returned. `uniform`: all samples at once,
-    without refitting.
+    without refitting. With `alike` all states are searched with the same noise: what is found for one does not depend
+    on how many others there are.
     """
     device = generator.device
     if config.kind == "uniform":
-        return _best_of_uniform(score, states, bounds, config, generator)
+        return _best_of_uniform(score, states, bounds, config, generator, alike)
     search, found = Search.wide(states, config, bounds, device), []
     for _ in range(config.iterations):
-        drawn = search.draw(config.samples, generator)
+        drawn = search.draw(config.samples, generator, alike)
         tried = actions.encode(*drawn, bounds)
         values = score(tried)
         top = values.topk(config.elites, dim=1)
@@ -97,13 +105,14 @@ def best_actions(
 
 
 def _best_of_uniform(
-    score: Score, states: int, bounds: ActionBounds, config: MaximiserConfig, generator: torch.Generator
+    score: Score, states: int, bounds: ActionBounds, config: MaximiserConfig, generator: torch.Generator, alike: bool
 ) -> tuple[Tensor, Tensor]:
     count, device = config.samples * config.iterations, generator.device
-    pose = 2 * torch.rand((states, count, actions.POSE), generator=generator, device=device) - 1
-    command = torch.randint(actions.COMMANDS, (states, count), generator=generator, device=device)
-    stop = torch.randint(1 + bounds.terminates, (states, count), generator=generator, device=device)
-    tried = actions.encode(pose, command, stop, bounds)
+    size = (1 if alike else states), count
+    pose = 2 * torch.rand((*size, actions.POSE), generator=generator, device=device) - 1
+    command = torch.randint(actions.COMMANDS, size, generator=generator, device=device)
+    stop = torch.randint(1 + bounds.terminates, size, generator=generator, device=device)
+    tried = actions.encode(pose, command, stop, bounds).expand(states, -1, -1)
     values, first = score(tried).max(1)
     return tried[torch.arange(states, device=device), first], values
 
@@ -116,10 +125,9 @@ def _better(found: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return action, value
 
 
-def _categories(odds: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """Draws (N, S) of categories with odds (N, K)."""
-    drawn = torch.rand((len(odds), samples), generator=generator, device=odds.device)
-    return (drawn[..., None] >= odds.cumsum(1)[:, None, :-1]).sum(-1)
+def _categories(odds: Tensor, chance: Tensor) -> Tensor:
+    """Categories (N, S) with odds (N, K), of uniform numbers (N or 1, S)."""
+    return (chance[..., None] >= odds.cumsum(1)[:, None, :-1]).sum(-1)
 
 
 def _counts(category: Tensor, kinds: int) -> Tensor:

@@ -155,13 +155,14 @@ class LocalRunner:
     def _label(self, count: int) -> float:
         """Label so many samples of both memories; the share that was clipped."""
         on = round(count * self.on_share(self.done - self.config.first_rounds)) if len(self.on) else 0
-        clipped = 0.0
-        for replay, part in ((self.off, count - on), (self.on, on)):
-            if part and len(replay):
-                batch, share = self.updater.label(replay, part, self.rng)
-                seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
-                self.labelled.add(**seen, **batch, step=np.full(part, self.learner.done, np.float32))
-                clipped += share * part / count
+        drawn = [
+            self.updater.sample(replay, part, self.rng)
+            for replay, part in ((self.off, count - on), (self.on, on))
+            if part and len(replay)
+        ]
+        batch, clipped = self.updater.label(_joined(drawn), self.rng)
+        seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
+        self.labelled.add(**seen, **batch, step=np.full(len(batch["target"]), self.learner.done, np.float32))
         return clipped
 
     def state(self) -> Tree:
@@ -184,6 +185,17 @@ class LocalRunner:
 
     def result(self) -> dict[str, torch.Tensor]:
         return self.average.state_dict()
+
+
+def _joined(batches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Batches of the same parts, one after the other."""
+    if len(batches) == 1:
+        return batches[0]
+    return {
+        name: _joined([batch[name] for batch in batches]) if isinstance(value, dict)
+        else np.concatenate([batch[name] for batch in batches])
+        for name, value in batches[0].items()
+    }  # fmt: skip
 
 
 def _summary(given: list[Episode], own: list[Episode]) -> dict[str, float]:

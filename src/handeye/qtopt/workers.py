@@ -28,8 +28,8 @@ from handeye.qtopt.networks import QNetwork, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
 from handeye.types import Episode, Observation, Policy
 
-PolicyOf = Callable[[Any, np.random.Generator], Policy]
-"""Builds a policy of the world itself for an environment."""
+PolicyOf = Callable[[Any, list[np.random.Generator]], Policy]
+"""Builds a policy of the world itself for an environment and a generator for each of its bins."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Collector:
         Both guide and greedy policy are mixed with random actions. An episode whose simulation diverged is left out.
         """
         rng = np.random.default_rng([self.seed, number])
-        greedy = Greedy(net, self.bounds, self.maximiser, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        greedy = Greedy(net, self.bounds, self.maximiser, int(rng.integers(2**63)))
         noise, epsilon = Random(self.bounds, self.noise, rng), self.noise.epsilon
-        guided = EpsilonMix(noise, self.guide(self.env, rng), rng, epsilon)
-        parts = [self.scripted(self.env, rng), guided, EpsilonMix(noise, greedy, rng, epsilon)]
         count = self.env.num_envs
+        guided = EpsilonMix(noise, self.guide(self.env, rng.spawn(count)), rng, epsilon)
+        parts = [self.scripted(self.env, rng.spawn(count)), guided, EpsilonMix(noise, greedy, rng, epsilon)]
         first, second = round(exploration.scripted * count), round((exploration.scripted + exploration.guided) * count)
         policy = Shared(parts, [slice(0, first), slice(first, second), slice(second, count)])
         ended = episodes(self.env, policy, seed=int(rng.integers(2**40)))
@@ -117,10 +117,13 @@ class BellmanUpdater:
     def __init__(self, average: QNetwork, lagged: QNetwork, bounds: ActionBounds, config: LabelConfig) -> None:
         self.average, self.lagged, self.bounds, self.config = average, lagged, bounds, config
 
-    def label(self, replay: FrameReplay, count: int, rng: np.random.Generator) -> tuple[dict[str, Any], float]:
-        """`count` samples: `observation`, `action` and `target` (N,); and the share of targets that were clipped."""
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator) -> dict[str, Any]:
+        """`count` steps to label."""
+        return replay.sample(count, rng, self.config.discount, self.config.steps, self.config.rewarded)
+
+    def label(self, batch: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], float]:
+        """Of steps: `observation`, `action` and `target` (N,); and the share of targets that were clipped."""
         config = self.config
-        batch = replay.sample(count, rng, config.discount, config.steps, config.rewarded)
         now, then = batch["observation"], batch["next_observation"]
         if "image" in now and (config.shift_px or config.colour):
             now["image"], then["image"] = augment.paired(
