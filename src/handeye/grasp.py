@@ -25,6 +25,7 @@ from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig, PolicyOf
 from handeye.run import Plan, Results
 from handeye.types import Policy
 
+Observe = Literal["image", "objects", "both"]
 GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
 """Policies of the world, built for an environment and a generator for each of its bins."""
 
@@ -58,7 +59,7 @@ class GraspLearning:
     def observed(self) -> GraspConfig:
         """The environment, observed as training needs it: what the simulator knows is a label, never an input."""
         knows = self.network == "picture" and self.net.sight != "pixels"
-        observe = "objects" if self.network == "state" else "both" if knows else "image"
+        observe: Observe = "objects" if self.network == "state" else "both" if knows else "image"
         return dataclasses.replace(self.env, observe=observe)
 
     @property

@@ -180,7 +180,7 @@ class StillCamera:
         only what is darker than the background shows, since the arm hides what hangs behind the target.
         """
         source, by = self.free[taken], centre_px - self.centres_px[taken]
-        over = shifted(self.pictures[source] / self.exposure[source], by) * exposure
+        over = shifted((self.pictures[source] / self.exposure[source]).astype(np.float32), by) * exposure
         under = shifted(np.repeat(self.behind[None], len(base), axis=0), by) * exposure
         middle = within(1.6, centre_px)
         disc = ((over * middle).sum((1, 2)) / middle.sum((1, 2)))[:, None, None]

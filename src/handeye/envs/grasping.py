@@ -275,8 +275,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         bins, look = self.bin, self.look
         rows = np.arange(self.num_envs) if which is None else which
         eyes = rendering.eyes(view.camera, look, bins.gripper, bins.cam_pos, bins.cam_mat)
-        groups = (bins.geom_pos, bins.geom_mat), (look.size, look.rgba), eyes
-        return self.casters[view].draw(*(tuple(array[rows] for array in group) for group in groups))
+        geoms, looks = (bins.geom_pos[rows], bins.geom_mat[rows]), (look.size[rows], look.rgba[rows])
+        return self.casters[view].draw(geoms, looks, (eyes[0][rows], eyes[1][rows], eyes[2][rows]))
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Large pictures (512, 640, 3) over the shoulder, one an environment."""

@@ -28,7 +28,7 @@ class Greedy:
         inputs = to_inputs(observation)
         score = scorer(self.net, inputs, self.bounds)
         generator = torch.Generator().manual_seed(self.seed)
-        action, _ = best_actions(score, inputs.count, self.bounds, self.config, generator, alike=True)
+        action, _ = best_actions(score, inputs.states, self.bounds, self.config, generator, alike=True)
         return action.numpy()
 
 
@@ -63,7 +63,7 @@ class Random:
         kind = self.rng.random(count)
         toggles = (kind >= config.pose) & (kind < config.pose + config.toggle)
         stops = (kind >= config.pose + config.toggle) & self.bounds.terminates
-        pose[toggles] = 0
+        pose[toggles | stops] = 0
         closed = observation["state"][:, 0] < 0.5
         command = np.where(toggles, np.where(closed, 2, 1), 0)
         parts = (torch.as_tensor(pose, dtype=torch.float32), torch.as_tensor(command), torch.as_tensor(stops))

@@ -35,7 +35,7 @@ def state_values(
 ) -> Tensor:
     """V(s′) (N,) = min over both networks of Q(s′, argmax_a Q_average(s′, a)); of one network without `lagged`."""
     score = scorer(average, inputs, bounds)
-    action, value = best_actions(score, inputs.count, bounds, config, generator)
+    action, value = best_actions(score, inputs.states, bounds, config, generator)
     if lagged is None:
         return value
     return torch.minimum(value, scorer(lagged, inputs, bounds)(action[:, None])[:, 0])

@@ -27,7 +27,7 @@ class Inputs(NamedTuple):
     state: Tensor
 
     @property
-    def count(self) -> int:
+    def states(self) -> int:
         return len(self.state)
 
 

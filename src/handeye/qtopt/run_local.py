@@ -3,6 +3,7 @@
 import copy
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,11 +127,11 @@ class LocalRunner:
         early = after < 0
         first = config.scripted_first, 1 - config.scripted_first
         scripted, guided = first if early else (config.scripted, self.guided(after))
-        task = self.collector.collect, self.acting, Exploration(scripted, guided), self.done
+        task = partial(self.collector.collect, self.acting, Exploration(scripted, guided), self.done)
         if self.pool is not None:
-            return self.pool.submit(*task)
+            return self.pool.submit(task)
         now: Future[Gathered] = Future()
-        now.set_result(task[0](*task[1:]))
+        now.set_result(task())
         return now
 
     def _learn(self) -> dict[str, float]:
@@ -146,7 +147,7 @@ class LocalRunner:
         clipped = self._label(-(-learn.batch // learn.reuse) if len(self.labelled) >= learn.batch else learn.batch)
         rows = self.labelled.sample(learn.batch, self.rng)
         age = self.learner.done - rows.pop("step").mean()
-        batch = {"action": rows.pop("action"), "target": rows.pop("target")}
+        batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
         share = (self.done - self.config.first_rounds) / max(self.config.rounds - self.config.first_rounds, 1)
         values = self.learner.update(batch, 0.5 * (1 + float(np.cos(np.pi * share))))

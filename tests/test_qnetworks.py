@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+
+from handeye.nn import parameter_count
+from handeye.qtopt.actions import ActionBounds, for_network
+from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, scorer, theta_of, to_inputs
+from handeye.qtopt.paper_network import PaperQ
+
+BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
+
+
+def pictures(count, size=64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Inputs(torch.rand((count, 3, size, size), generator=generator), torch.rand((count, 3), generator=generator))
+
+
+def some_actions(count, samples, seed=1):
+    return torch.rand((count, samples, 8), generator=torch.Generator().manual_seed(seed)) - 0.5
+
+
+def small(**fields):
+    return PictureQ((64, 64), 3, CompactConfig(channels=(8, 8, 8), features=16, width=16, **fields))
+
+
+@pytest.fixture(scope="module")
+def paper():
+    torch.manual_seed(0)
+    return PaperQ().eval()
+
+
+def test_the_papers_network_has_its_parameters_and_its_feature_maps(paper):
+    assert parameter_count(paper) == 1_242_817
+    with torch.no_grad():
+        (maps, _), theta = paper.encode(pictures(1, 472))
+        assert maps.shape == (1, 64, 27, 27) and theta is None
+        assert paper.after[:-7](maps).shape == (1, 64 * 8 * 8)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
+def test_scoring_on_a_shared_encoding_is_scoring_each_action_from_the_start(norm):
+    net, inputs, actions = small(norm=norm).eval(), pictures(3), some_actions(3, 5)
+    with torch.no_grad():
+        together = net.score(net.encode(inputs)[0], actions)
+        for k in range(5):
+            alone = net.score(net.encode(inputs)[0], actions[:, k : k + 1])
+            assert torch.allclose(together[:, k : k + 1], alone, atol=1e-5)
+
+
+def test_so_does_the_papers_network(paper):
+    inputs, actions = pictures(1, 472), some_actions(1, 2)
+    with torch.no_grad():
+        together = paper.score(paper.encode(inputs)[0], actions)
+        alone = [paper.score(paper.encode(inputs)[0], actions[:, k : k + 1]) for k in range(2)]
+    assert torch.allclose(together, torch.cat(alone, 1), atol=1e-6)
+
+
+def test_the_papers_network_tells_all_parts_of_action_and_state_apart(paper):
+    inputs = pictures(1, 472)
+    with torch.no_grad():
+        (_, state), _ = paper.encode(inputs)
+        # Before any training the weights are tiny: compare what reaches the merge.
+        base = torch.cat([torch.zeros(1, 8), state], 1)
+        heard = [paper.blocks[n](part) for n, part in enumerate(base.split((3, 2, 1, 1, 1, 1, 1), dim=1))]
+        assert [block.in_features for block in paper.blocks] == [3, 2, 1, 1, 1, 1, 1] and len(heard) == 7
+
+
+def test_first_values_are_low():
+    for first in (0.05, 0.3):
+        net = small(first_value=first).eval()
+        with torch.no_grad():
+            values = scorer(net, pictures(4), BOUNDS)(some_actions(4, 9))
+        assert (values - first).abs().max() < 0.05
+
+
+def test_an_untrained_network_hears_action_and_state():
+    net, inputs = small(), pictures(2)
+    torch.nn.init.normal_(net.body.head.out.weight)
+    with torch.no_grad():
+        one = net.score(net.encode(inputs)[0], some_actions(2, 4))
+        other_action = net.score(net.encode(inputs)[0], some_actions(2, 4, seed=2))
+        other_state = net.score(net.encode(Inputs(inputs.seen, inputs.state + 1))[0], some_actions(2, 4))
+        blind = small(proprioception=False)
+        same = [blind.encode(Inputs(inputs.seen, inputs.state + k))[0] for k in (0, 1)]
+    assert (one - other_action).abs().min() > 1e-4 and (one - other_state).abs().max() > 1e-3
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize("sight", ["aux", "bottleneck"])
+@pytest.mark.parametrize("beta", [0.0, 0.8, 1.0])
+def test_the_gradient_of_q_enters_sight_times_one_minus_beta(sight, beta):
+    def gradients(share):
+        torch.manual_seed(3)
+        net = small(sight=sight, beta=share)
+        torch.nn.init.normal_(net.body.head.out.weight)
+        net.score(net.encode(pictures(2))[0], some_actions(2, 3)).sum().backward()
+        first = net.tower.layers[0].weight.grad
+        return first, net.body.head.hidden.weight.grad
+
+    (sight_whole, head_whole), (sight_part, head_part) = gradients(0.0), gradients(beta)
+    assert sight_whole.abs().max() > 0
+    assert torch.allclose(sight_part, (1 - beta) * sight_whole, atol=1e-6)
+    assert torch.equal(head_part, head_whole)
+
+
+def test_through_the_bottleneck_only_theta_passes():
+    net = small(sight="bottleneck").eval()
+    with torch.no_grad():
+        net.theta.weight.zero_()
+        one, other = (net.encode(pictures(2, seed=k)._replace(state=torch.zeros(2, 3)))[0] for k in (0, 1))
+    assert torch.equal(one, other)
+
+
+def test_a_state_network_sees_the_nearest_objects_alone():
+    net = StateQ(3, CompactConfig(nearest=2, features=8, width=8))
+    objects = torch.rand(4, 15)
+    changed = objects.clone()
+    changed[:, 6:] += 1
+    state = torch.rand(4, 3)
+    with torch.no_grad():
+        assert torch.equal(net.encode(Inputs(objects, state))[0], net.encode(Inputs(changed, state))[0])
+    assert torch.allclose(theta_of(objects, 6), 10 * objects[:, :6])
+
+
+def test_observations_become_inputs():
+    image = np.full((2, 4, 5, 3), 51, np.uint8)
+    seen = to_inputs({"image": image, "objects": np.ones((2, 5, 3), np.float32), "state": np.ones((2, 3), np.float32)})
+    assert seen.seen.shape == (2, 3, 4, 5) and torch.allclose(seen.seen, torch.tensor(0.2))
+    known = to_inputs({"objects": np.ones((2, 5, 3), np.float32), "state": np.ones((2, 3), np.float32)})
+    assert known.seen.shape == (2, 15)
+
+
+def test_a_network_reads_displacements_as_shares_of_their_bounds():
+    action = torch.tensor([0.06, -0.03, 0.0, 0.1, 0.9, 1.0, 0.0, 0.0])
+    assert torch.allclose(for_network(action, BOUNDS), torch.tensor([1.0, -0.5, 0.0, 0.1, 0.9, 1.0, 0.0, 0.0]))

@@ -1,0 +1,181 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from handeye.errors import Misuse
+from handeye.nn import seeded
+from handeye.qtopt.acting import Greedy, NoiseConfig, Random
+from handeye.qtopt.actions import ActionBounds
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.networks import CompactConfig, StateQ
+from handeye.qtopt.run_local import LocalRunner, RunConfig
+from handeye.qtopt.workers import Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
+from toy import Pick
+
+BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
+MAXIMISER = MaximiserConfig(samples=32, elites=4)
+FIELDS = {"state": ((3,), np.float32), "objects": ((1, 3), np.float32)}
+NET = CompactConfig(nearest=1, features=32, width=32)
+RUN = RunConfig(
+    rounds=6,
+    first_rounds=2,
+    environments=8,
+    updates=3,
+    off_frames=500,
+    on_frames=500,
+    scripted_first=0.5,
+    scripted=0.25,
+)
+LEARN = LearnConfig(batch=16, labelled=64)
+
+
+def net_of(seed=0):
+    with seeded(seed):
+        return StateQ(3, NET)
+
+
+def guide(env, rngs):
+    """Straight to the thing, then close."""
+
+    def act(observation):
+        action = np.zeros((env.num_envs, 8), np.float32)
+        action[:, :3] = np.clip(env.away, -0.06, 0.06)
+        action[:, 5] = np.abs(env.away - action[:, :3]).max(1) < 0.01
+        return action
+
+    return act
+
+
+def chance(env, rngs):
+    return lambda observation: np.stack([rng.uniform(-1, 1, 8) * 0.06 for rng in rngs]).astype(np.float32)
+
+
+def collector(worlds=8, seed=0):
+    return Collector(Pick(worlds), chance, guide, BOUNDS, MAXIMISER, NoiseConfig(), seed)
+
+
+def runner(folder=None, **fields):
+    config = replace(RUN, **fields)
+    worlds = collector(config.environments)
+    return LocalRunner(net_of(), worlds, FIELDS, (config, LabelConfig(maximiser=MAXIMISER, lag=2), LEARN), 0, folder)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.result().values(), other.result().values(), strict=True))
+
+
+def test_a_round_depends_on_seed_and_number_alone():
+    exploration = Exploration(scripted=0.25, guided=0.25)
+    first, again = (collector().collect(net_of(), exploration, 3) for _ in range(2))
+    other = collector().collect(net_of(), exploration, 4)
+    assert [len(part) for part in first] == [4, 4]
+    for one, two, three in zip(first[1], again[1], other[1], strict=True):
+        assert np.array_equal(one.action, two.action)
+        assert not np.array_equal(one.observation["objects"][0], three.observation["objects"][0])
+
+
+def test_a_policy_without_a_share_is_not_asked():
+    def broken(observation):
+        raise AssertionError
+
+    act = Shared([broken, lambda o: np.ones((4, 8))], [slice(0, 0), slice(0, 4)])
+    assert act({"state": np.zeros((4, 3))}).shape == (4, 8)
+
+
+def test_episodes_of_diverged_simulations_are_left_out():
+    worlds = collector()
+    info = worlds.env.info
+    worlds.env.info = lambda success: info(success) | {"diverged": np.arange(8) % 2 == 0}
+    given, own = worlds.collect(net_of(), Exploration(0.5, 0.0), 0)
+    assert (len(given), len(own)) == (2, 2)
+
+
+def test_noise_has_its_stated_shares():
+    noise = Random(ActionBounds(0.06, 0.5, True), NoiseConfig(), np.random.default_rng(0))
+    action = noise({"state": np.repeat([[1.0, 0, 0], [0.0, 0, 0]], 5000, 0)})
+    moves, toggles, stops = action[:, :3].any(1).mean(), action[:, 5:7].any(1).mean(), action[:, 7].mean()
+    assert_allclose([moves, toggles, stops], [0.75, 0.17, 0.08], atol=0.015)
+    # Open fingers close and closed ones open.
+    assert action[:5000, 5].any() and not action[:5000, 6].any() and not action[5000:, 5].any()
+
+
+def batch_of(count=32):
+    rng = np.random.default_rng(0)
+    objects = rng.uniform(-0.1, 0.1, (count, 1, 3)).astype(np.float32)
+    target = (objects[:, 0, 0] > 0).astype(np.float32)
+    observation = {"state": np.zeros((count, 3), np.float32), "objects": objects}
+    return {"observation": observation, "action": np.zeros((count, 8), np.float32), "target": target}
+
+
+def test_the_learner_fits_labels_averages_and_lags():
+    learner = QLearner(
+        net_of(), copy.deepcopy(net_of()), copy.deepcopy(net_of()), BOUNDS, LearnConfig(learning_rate=3e-3), 25
+    )
+    batch = batch_of()
+    losses = [learner.update(batch, 1.0)["l_q"] for _ in range(20)]
+    start = net_of().state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(learner.lagged.state_dict().values(), start.values(), strict=True))
+    losses += [learner.update(batch, 1.0)["l_q"] for _ in range(180)]
+    assert losses[-1] < 0.15 < losses[0]
+    average = learner.learner.average.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(learner.lagged.state_dict().values(), average, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(average, learner.net.state_dict().values(), strict=True) if a.ndim)
+
+
+def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
+    runners = [runner(overlap=overlap) for overlap in (False, True)]
+    for one in runners:
+        while one.done < one.steps:
+            one.step()
+    assert same(*runners)
+    assert not torch.equal(next(iter(runners[0].result().values())), next(iter(net_of().state_dict().values())))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_an_interrupted_run_goes_on_exactly(tmp_path, on_disk):
+    whole = runner(tmp_path / "whole" if on_disk else None)
+    stopped = runner(tmp_path / "part" if on_disk else None)
+    for one, rounds in ((whole, 6), (stopped, 4)):
+        for _ in range(rounds):
+            one.step()
+    saved = copy.deepcopy(stopped.state())
+    # What the killed process still did is done again.
+    stopped.step()
+    again = runner(tmp_path / "part" if on_disk else None)
+    again.load_state(saved)
+    while again.done < again.steps:
+        again.step()
+    assert same(whole, again)
+
+
+def test_learning_to_pick_from_chance_and_a_guide():
+    learning = LocalRunner(
+        net_of(), collector(32),
+        FIELDS,
+        (
+            replace(RUN, rounds=60, first_rounds=5, environments=32, updates=20, off_frames=5000, on_frames=5000),
+            LabelConfig(maximiser=MAXIMISER, lag=50),
+            LearnConfig(batch=128, labelled=512, learning_rate=2e-3, average_rate=0.02),
+        ),
+        0,
+    )  # fmt: skip
+    while learning.done < learning.steps:
+        values = learning.step()
+    assert 0 < values["target"] < 1 and 0 <= values["clipped"] <= 1 and values["label_age"] < 20
+    env, greedy = Pick(200), Greedy(learning.average, BOUNDS, MaximiserConfig(), 0)
+    observation, _ = env.reset(seed=99)
+    won = np.zeros(200, bool)
+    for _ in range(Pick.max_steps):
+        observation, _, success, *_ = env.step(greedy(observation))
+        won |= success
+    assert won.mean() > 0.8
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"scripted": 1.5}, {"first_rounds": 9}, {"guided_over": 0}])
+def test_runs_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(Misuse, match=next(iter(wrong))):
+        replace(RUN, **wrong)
