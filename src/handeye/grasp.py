@@ -1,6 +1,7 @@
 """The grasping system put together: its configuration, its stages in order, and its final checkpoint."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ import torch
 from torch import nn
 
 from handeye import checkpoint
+from handeye.envs import scene
+from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, need_one_of
@@ -21,13 +24,26 @@ from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import SIZE_PX, PaperQ
 from handeye.qtopt.run_local import LocalRunner, RunConfig
+from handeye.qtopt.spatial_network import SpatialQ, View
 from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig, PolicyOf
+from handeye.rollout import episodes
 from handeye.run import Plan, Results
 from handeye.types import Policy
 
+HELD_OUT_MODELS = 48
+"""Scenes of five held-out objects: 240 shapes."""
+OBJECT_HEIGHT_M = 0.02
+"""Of an object's middle, about, above the tray's bottom."""
+MIDWAY_WORLDS, MIDWAY_SEED = 50, 6_000_000
+"""Episodes of each kind of objects in an evaluation during training: others than those of the protocol."""
 Observe = Literal["image", "objects", "both"]
 GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
 """Policies of the world, built for an environment and a generator for each of its bins."""
+
+
+def world_of(objects: str) -> BinConfig:
+    """The default bin with `train` or `heldout` objects."""
+    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,24 @@ def new_net(config: GraspLearning) -> Any:
         return PaperQ()
     if config.network == "state":
         return StateQ(state, config.net)
-    return PictureQ((config.env.view.height_px, config.env.view.width_px), state, config.net)
+    size = config.env.view.height_px, config.env.view.width_px
+    if config.net.merge == "spatial":
+        return SpatialQ(size, state, follow_view(config.env), config.net)
+    return PictureQ(size, state, config.net)
+
+
+def follow_view(config: GraspConfig) -> View:
+    """Where displacements at the height of objects appear to the camera that moves with the gripper."""
+    view = config.view
+    eye = scene.FOLLOW_OFFSET_M
+    aim = np.array([0, 0, scene.FOLLOW_AIM_M])
+    axes = scene.axes_looking(eye[None], aim[None])[0]
+    half = np.tan(np.deg2rad(scene.FOVY_DEG["follow"]) / 2)
+    scale = np.array([view.height_px / view.width_px / half, -1 / half, -1.0])
+    whole = scale[:, None] * axes.T
+    origin = whole @ (np.array([0, 0, OBJECT_HEIGHT_M]) - eye)
+    rows = np.column_stack([whole[:, :2] * config.move_m, origin])
+    return View(tuple((float(a), float(b), float(c)) for a, b, c in rows))
 
 
 def fields(config: GraspConfig) -> Fields:
@@ -95,9 +128,26 @@ def plan(config: GraspLearning, seed: int) -> Plan:
         policies = GUIDES["scripted"], GUIDES[config.guide]
         collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
         configs = config.run, config.labels, config.learn
-        return LocalRunner(net, collector, fields(config.observed), configs, seed, folder / "replay")
+        midway = evaluation(config) if config.run.evaluate_every else None
+        return LocalRunner(net, collector, fields(config.observed), configs, seed, folder / "replay", midway)
 
     return [("qtopt", config, begin)]
+
+
+def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
+    """How well the greedy policy of a network does on training and on held-out objects: the same scenes every time."""
+    seen: Observe = "objects" if config.network == "state" else "image"
+    worlds = {
+        objects: dataclasses.replace(config.env, world=world_of(objects), observe=seen)
+        for objects in ("train", "heldout")
+    }
+    envs = {objects: GraspVectorEnv(MIDWAY_WORLDS, world, "disabled", threads=1) for objects, world in worlds.items()}
+
+    def evaluate(net: QNetwork) -> dict[str, float]:
+        ended = {o: episodes(env, greedy(config, net), keep=(), seed=MIDWAY_SEED) for o, env in envs.items()}
+        return {o: float(np.mean([e.facts["is_success"][-1] for e in played])) for o, played in ended.items()}
+
+    return evaluate
 
 
 def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:

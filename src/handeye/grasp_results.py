@@ -11,11 +11,10 @@ from rich.console import Console
 
 from handeye import checkpoint, grasp
 from handeye.checkpoint import CheckpointError
-from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.errors import Misuse
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, world_of
 from handeye.metrics import wilson
 from handeye.qtopt.workers import PolicyOf
 from handeye.rollout import episodes_in_turn, policy_rng
@@ -25,8 +24,6 @@ PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
 WORLDS = 50
 MOST_EPISODES = 1_000_000
-HELD_OUT_MODELS = 48
-"""Scenes of five held-out objects: 240 shapes."""
 ENVIRONMENT = "handeye/Grasp-v0"
 WORLD_POLICIES: dict[str, PolicyOf] = {
     "grasp:random": Random,
@@ -34,11 +31,6 @@ WORLD_POLICIES: dict[str, PolicyOf] = {
     "grasp:oracle": lambda env, rngs: Oracle(env),
 }
 """Policies of the world itself, each built with the environment and one generator for each of its bins."""
-
-
-def world_of(objects: str) -> BinConfig:
-    """The default bin with `train` or `heldout` objects."""
-    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
         raise Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
     checkpoint.save(final, task.final_checkpoint(config, name, options.seed, results))
+    # Of use only to a run that goes on, and large.
+    shutil.rmtree(folder / "replay", ignore_errors=True)
     return folder
 
 

@@ -170,7 +170,7 @@ def eyes(
         return cam_pos[:, index] + look.eye_m * 0.1, cam_mat[:, index].reshape(-1, 3, 3), fovy
     if camera == "follow":
         below = np.concatenate([gripper[:, :2], np.zeros((len(gripper), 1))], 1) + scene.ORIGIN_M
-        eye, aim = below + scene.FOLLOW_OFFSET_M, below + np.array([0, 0, 0.03])
+        eye, aim = below + scene.FOLLOW_OFFSET_M, below + np.array([0, 0, scene.FOLLOW_AIM_M])
     else:
         eye, aim = np.array(scene.SHOULDER_M), np.array(scene.SHOULDER_AIM_M)
     eye, aim = eye + look.eye_m, aim + look.aim_m

@@ -46,6 +46,8 @@ OFF_CENTRE_M = np.array([2e-4, 1e-4, 3e-4])
 
 FOLLOW_OFFSET_M = np.array([-0.40, 0.0, 0.42])
 """The camera that moves with the gripper's x and y: where it is from the tray's bottom below the fingertips."""
+FOLLOW_AIM_M = 0.03
+"""Height of the point that it looks at."""
 SHOULDER_M, SHOULDER_AIM_M = [0.14, -0.42, 0.62], [0.54, 0.0, 0.03]
 FOVY_DEG = {"shoulder": 30.0, "follow": 26.0, "wrist": 70.0}
 CAMERA_NAMES = ("shoulder", "wrist")

@@ -114,6 +114,8 @@ class CompactConfig:
     norm: Norm = "layer"
     proprioception: bool = True
     """Whether the state (fingers, height, time) is shown; without it only the picture."""
+    merge: Literal["late", "spatial"] = "late"
+    """Where actions meet pictures: at flat features, or where they lead: see spatial_network.py."""
     sight: Literal["pixels", "aux", "bottleneck"] = "pixels"
     """What the head is shown of a picture: see PictureQ."""
     nearest: int = 3
@@ -127,6 +129,7 @@ class CompactConfig:
         need(self, ("features", "width", "nearest"), 1, 100_000)
         need(self, ("beta",), 0, 1)
         need_one_of(self, "sight", ("pixels", "aux", "bottleneck"))
+        need_one_of(self, "merge", ("late", "spatial"))
         need(self, ("first_value",), 0, 0.999, above=True)
         need_one_of(self, "norm", NORMS)
 
@@ -168,7 +171,9 @@ class PositionBody(nn.Module):
         self.head = LateHead(width, config.width)
 
     def encode(self, theta: Tensor, state: Tensor) -> Tensor:
-        return self.head.encode(self.layers(torch.cat([theta, _scaled(state)] if self.proprioception else [theta], 1)))
+        return self.head.encode(
+            self.layers(torch.cat([theta, scaled_state(state)] if self.proprioception else [theta], 1))
+        )
 
 
 class PictureQ(nn.Module):
@@ -237,10 +242,10 @@ class FeatureBody(nn.Module):
         self.head = LateHead(config.features, config.width)
 
     def encode(self, features: Tensor, state: Tensor) -> Tensor:
-        parts = [features] + ([_scaled(state).to(features.dtype)] if self.proprioception else [])
+        parts = [features] + ([scaled_state(state).to(features.dtype)] if self.proprioception else [])
         return self.head.encode(torch.relu(self.join(torch.cat(parts, 1))))
 
 
-def _scaled(state: Tensor) -> Tensor:
+def scaled_state(state: Tensor) -> Tensor:
     """The state (N, S) with heights in decimetres: fingers, height, time, all of order 1."""
     return state * state.new_tensor([1.0, 10.0, 1.0, *[1.0] * (state.shape[1] - 3)])

@@ -1,6 +1,7 @@
 """All workers in one process: while one round of episodes is collected, the learner works on the rounds before it."""
 
 import copy
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -109,9 +110,12 @@ class LocalRunner:
         # One thread each for collecting and learning: more fight over the cores.
         torch.set_num_threads(1)
         self.acting.load_state_dict(self.average.state_dict())
+        started = time.perf_counter()
         gathering = self._gather()
         values = self._learn() if self.done >= self.config.first_rounds else {}
+        learnt = time.perf_counter()
         given, own = gathering.result()
+        values |= {"learn_s": learnt - started, "wait_s": time.perf_counter() - learnt}
         self.off.add(given)
         self.on.add(own)
         self.done += 1

@@ -1,0 +1,90 @@
+"""A Q-network that looks where an action leads: features are read from the picture at the place it moves above.
+
+A camera that moves with the gripper shows the place below the gripper's goal always at the same pixel for the same
+displacement. So whether there is something to grasp need not be learnt anew for every direction.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from handeye.qtopt import actions
+from handeye.qtopt.networks import CompactConfig, Inputs, Norm, normed, scaled_state, start_low
+
+
+class View(NamedTuple):
+    """Where displacements appear in a picture.
+
+    Rows (3, 3) of a projective map from (x, y, 1), shares of their bound, to (u, v, 1), halves of a picture right
+    and down.
+    """
+
+    rows: tuple[tuple[float, float, float], ...]
+
+    def project(self, share: Tensor) -> Tensor:
+        """Places (…, 2) of displacements (…, 2)."""
+        rows = share.new_tensor(self.rows)
+        seen = share @ rows[:, :2].T + rows[:, 2]
+        return seen[..., :2] / seen[..., 2:]
+
+
+class SpatialQ(nn.Module):
+    """Q of small pictures by a camera that moves with the gripper.
+
+    The head is shown: the feature map where the action leads (sampled between its cells), the map below the gripper,
+    the whole picture's features, the state and the action. Nothing but the first is computed for every action.
+    """
+
+    def __init__(self, size: tuple[int, int], state: int, view: View, config: CompactConfig) -> None:
+        """`size`: height and width of the pictures."""
+        super().__init__()
+        self.view, self.proprioception = view, config.proprioception
+        channels = config.channels[-1]
+        self.maps = nn.Sequential(*_tower(config))
+        cells = (-(-size[0] // 8)) * (-(-size[1] // 8))
+        kind: Norm = "none" if config.norm == "none" else "layer"
+        self.whole = nn.Sequential(
+            nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(channels * cells, config.features),
+            normed(kind, config.features, flat=True), nn.ReLU(),
+        )  # fmt: skip
+        known = config.features + channels + state * config.proprioception
+        self.of_known = nn.Linear(known, config.width)
+        self.of_place = nn.Linear(channels, config.width, bias=False)
+        self.of_action = nn.Linear(actions.SIZE, config.width, bias=False)
+        self.hidden = nn.Linear(config.width, config.width)
+        self.out = nn.Linear(config.width, 1)
+        start_low(self.out, config.first_value)
+
+    def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor], None]:
+        """Feature maps (N, C, H / 4, W / 4), and what else the head is shown, (N, width)."""
+        maps = self.maps(inputs.seen - 0.5)
+        below = self._at(maps, inputs.state.new_zeros(len(maps), 1, 2))[:, 0]
+        parts = [self.whole(maps), below] + ([scaled_state(inputs.state)] if self.proprioception else [])
+        return (maps, self.of_known(torch.cat(parts, 1))), None
+
+    def score(self, encoding: tuple[Tensor, Tensor], action: Tensor) -> Tensor:
+        maps, known = encoding
+        place = self._at(maps, action[..., :2])
+        hidden = torch.relu(known[:, None] + self.of_place(place) + self.of_action(action))
+        return self.out(torch.relu(self.hidden(hidden)))[..., 0]
+
+    def _at(self, maps: Tensor, share: Tensor) -> Tensor:
+        """Features (N, S, C) where displacements (N, S, 2) lead."""
+        grid = self.view.project(share.float())[:, :, None]
+        return functional.grid_sample(maps.float(), grid, align_corners=False)[..., 0].transpose(1, 2)
+
+
+def _tower(config: CompactConfig) -> list[nn.Module]:
+    """Convolutions: two of stride 2, then as many as there are channels left, the last of them dilated."""
+    layers: list[nn.Module] = []
+    before, last = 3, len(config.channels) - 1
+    for number, channels in enumerate(config.channels):
+        kernel, reach = (3 if number else 5), (2 if number == last else 1)
+        stride = 2 if number < 2 else 1
+        convolution = nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2 * reach, dilation=reach)
+        convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
+        layers += [convolution, normed(config.norm, channels), nn.ReLU()]
+        before = channels
+    return layers
