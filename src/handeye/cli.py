@@ -81,6 +81,8 @@ class EvaluateOptions:
     """Reaching: who draws the pictures."""
     objects: Literal["heldout", "train"] = "heldout"
     """Grasping: which objects."""
+    reward: Literal["truth", "pictures"] = "truth"
+    """Grasping: who says that a grasp succeeded; success in the figures is the truth either way."""
     json: str | None = None
     """Write the figures to this file; - is standard output."""
     video: str | None = None
@@ -118,7 +120,9 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     from handeye import grasp_results
 
     episodes = grasp_results.PROTOCOL_EPISODES if options.episodes is None else options.episodes
-    figures = grasp_results.evaluate(options.checkpoint, episodes, options.seed, options.objects, STDERR)
+    figures = grasp_results.evaluate(
+        options.checkpoint, episodes, options.seed, options.objects, STDERR, options.reward
+    )
     if options.json is not None:
         _write_json(figures, options.json)
     if options.json != "-":

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
-from handeye.envs.grasping import GraspConfig, GraspVectorEnv, action_space
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource, action_space
 from handeye.errors import Misuse
 from handeye.metrics import wilson
 from handeye.rollout import episodes as run_episodes
@@ -47,8 +47,12 @@ def world_of(objects: str) -> BinConfig:
     return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
 
 
-def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: Console) -> dict[str, Any]:
+def evaluate(
+    name: str, episodes: int, seed: int | None, objects: str, console: Console, reward: RewardSource = "truth"
+) -> dict[str, Any]:
     """`handeye evaluate` for grasping: the dictionary of `--json`. Without a seed the protocol's scenes are used.
+
+    `reward` names who pays: `truth` or `pictures`.
 
     Raises:
         Misuse: no such policy, or too few or too many episodes.
@@ -57,7 +61,7 @@ def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: 
         raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}")
     if not 1 <= episodes <= MOST_EPISODES:
         raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
-    config = GraspConfig(world=world_of(objects), observe="objects")
+    config = GraspConfig(world=world_of(objects), observe="objects", reward_source=reward)
     env = GraspVectorEnv(min(WORLDS, episodes), config, "disabled")
     first = PROTOCOL_SEED if seed is None else seed * MOST_EPISODES
     ended: list[Episode] = []
@@ -67,20 +71,24 @@ def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: 
             ended += run_episodes(env, policy, keep=(), seed=first + len(ended))
             status.update(f"{name}: {len(ended)} of {episodes} grasps")
     about = {"task": "grasp", "checkpoint": name, "objects": objects, "episodes": episodes, "seed": seed}
-    return about | grasp_figures(ended[:episodes])
+    return about | {"reward_source": reward} | grasp_figures(ended[:episodes])
 
 
 def grasp_figures(ended: list[Episode]) -> dict[str, Any]:
     """Success with Wilson's interval, what failed episodes failed of, lengths and returns."""
     success = [bool(episode.facts["is_success"][-1]) for episode in ended]
+    paid = [bool(episode.facts["rewarded"][-1]) for episode in ended]
     low, high = wilson(sum(success), len(success))
     failures = Counter(failure(episode) for episode, good in zip(ended, success, strict=True) if not good)
     return {
         "success": sum(success) / len(success),
         "ci_low": low,
         "ci_high": high,
-        # Both are the truth so far: the reward in use says what the simulator knows.
-        "label_success": float(np.mean([episode.reward[-1] > 0 for episode in ended])),
+        "label_success": sum(paid) / len(paid),
+        "label_errors": {
+            "false_positive": sum(said and not good for said, good in zip(paid, success, strict=True)),
+            "false_negative": sum(good and not said for said, good in zip(paid, success, strict=True)),
+        },
         "steps_mean": float(np.mean([len(episode.reward) for episode in ended])),
         "return_mean": float(np.mean([episode.reward.sum(dtype=np.float64) for episode in ended])),
         "failures": dict(failures.most_common()),

@@ -174,17 +174,35 @@ class Bin:
         # The arm arrives a little before the end, so that it is where the picture shows it.
         share = np.clip((time - begin) / ((1 - begin) * 0.8), 0, 1)[..., None]
         path = before[:, None] + share * (self.gripper[ids] - before)[:, None]
-        flat, held = path.reshape(-1, 4), np.repeat(closed, substeps)
-        pos, quat = _hand_pose(flat)
-        control = np.concatenate([_fingers(held), pos, quat], axis=1).reshape(len(ids), substeps, -1)
-        due = self.time[ids] + (substeps - 0.5) * config.timestep_s
-        self.batch.rollout(substeps, control, CONTROLS, record=(), ids=ids)
+        self.drive(ids, path, closed)
+
+    def drive(self, ids: NDArray, path: NDArray, closed: NDArray) -> None:
+        """Simulate T time steps with the gripper sent along `path` (n, T, 4) and the fingers `closed` (n,)."""
+        substeps = path.shape[1]
+        pos, quat = _hand_pose(path.reshape(-1, 4))
+        control = np.concatenate([_fingers(np.repeat(closed, substeps)), pos, quat], axis=1)
+        due = self.time[ids] + (substeps - 0.5) * self.config.timestep_s
+        self.batch.rollout(substeps, control.reshape(len(ids), substeps, -1), CONTROLS, record=(), ids=ids)
         self.batch.forward(ids)
         # MuJoCo starts a simulation that went wrong anew, which its clock tells.
         speed = np.abs(self.qvel[ids]).max(1)
         self.diverged[ids] = (
             (self.time[ids] < due) | ~(speed < FASTEST) | (np.abs(self.objects_m[ids, :, :2]) > LOST_M).any((1, 2))
         )
+
+    def keep(self, ids: NDArray) -> list[NDArray]:
+        """What these worlds are now, for `restore`."""
+        return [field[ids].copy() for field in self._fields()]
+
+    def restore(self, ids: NDArray, kept: list[NDArray]) -> None:
+        """Make these worlds again what they were."""
+        for field, values in zip(self._fields(), kept, strict=True):
+            field[ids] = values
+        self.batch.forward(ids)
+
+    def _fields(self) -> tuple[NDArray, ...]:
+        physics = (self.qpos, self.qvel, self.time, self.ctrl, self.mocap_pos, self.mocap_quat)
+        return *physics, self.gripper, self.closed, self.diverged
 
     def _commands(self, ids: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         return *_hand_pose(self.gripper[ids]), _fingers(self.closed[ids])

@@ -1,7 +1,7 @@
 """`handeye/Grasp-v0`: grasp anything from a bin with a parallel gripper, in a closed loop on pictures."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from handeye.envs import rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
 from handeye.envs.rendering import CameraConfig, Look, RayCaster
+from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
 
@@ -21,6 +22,7 @@ ACTION = 8
 SINE, COSINE, CLOSE, OPEN, TERMINATE = 3, 4, 5, 6, 7
 """Places in an action after the displacement (3)."""
 OBSERVE = ("image", "objects", "both")
+RewardSource = Literal["truth", "pictures"]
 ROSE_M = 0.02
 """An object that is held rose when it is this much above where it lay."""
 LARGE = CameraConfig(camera="shoulder", width_px=640, height_px=512)
@@ -35,6 +37,9 @@ class GraspConfig:
     observe: Literal["image", "objects", "both"] = "image"
     """Beside `state`: the picture, or `objects`: where they are about the fingertips, nearest first."""
     max_steps: int = 20
+    reward_source: RewardSource = "truth"
+    """Who says whether a grasp succeeded: the simulator, or two pictures as on a robot (`envs/subtraction.py`)."""
+    subtraction: SubtractionConfig = field(default_factory=SubtractionConfig)
     success_reward: float = 1.0
     step_reward: float = -0.05
     """Of every step before the last."""
@@ -69,6 +74,7 @@ class GraspConfig:
         need(self, ("slow_share",), 0, 1)
         need_one_of(self, "termination", ("heuristic", "learned"))
         need_one_of(self, "observe", OBSERVE)
+        need_one_of(self, "reward_source", get_args(RewardSource))
 
 
 def action_space(config: GraspConfig) -> spaces.Box:
@@ -99,8 +105,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     **How an episode ends.** Terminated by its termination, or by success at the last step; truncated without success at
     the last step, or when the simulation diverged.
 
-    `info`, each (N,): `is_success`, `objects_held`, `height_m`, `diverged`; whether so far the fingers `closed`, both
-    `pressed` one object, and it `rose` with them.
+    `info`, each (N,): `is_success`, the truth; `rewarded`, what the reward in use said; `objects_held`, `height_m`,
+    `diverged`; whether so far the fingers `closed`, both `pressed` one object, and it `rose` with them.
     """
 
     def __init__(
@@ -125,10 +131,13 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.bin = Bin(num_envs, self.config.world, threads)
         self.look = Look.plain(num_envs, self.bin.models[0])
         self.casters: dict[CameraConfig, RayCaster] = {}
+        self.judge = Judge(self.config.subtraction)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
-        flags: NDArray[np.bool_] = np.zeros((5, num_envs), bool)
-        self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen = (flags[k] for k in range(5))
+        self.flags: NDArray[np.bool_] = np.zeros((6, num_envs), bool)
+        """What is true of each environment's episode so far, cleared when the next begins."""
+        self.success, self.rewarded, self.bonus_paid = self.flags[:3]
+        self.has_closed, self.has_pressed, self.has_risen = self.flags[3:]
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
@@ -145,8 +154,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         for i in which:
             self.look.draw(i, self.bin.models[i], level, self.rngs[i])
         self.steps[which] = 0
-        for flags in (self.done, self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen):
-            flags[which] = False
+        self.done[which], self.flags[:, which] = False, False
 
     def step(self, actions: NDArray) -> tuple:
         actions = np.asarray(actions, np.float64)
@@ -174,15 +182,26 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         last[moving] = self.steps[moving] >= config.max_steps
         diverged = self.bin.diverged & ~self.done
         over = stop | last
-        high_enough = (config.termination == "heuristic") | (self.bin.tip_m[:, 2] > config.stop_height_m)
-        self.success = np.where(over, self.objects_held.any(1) & high_enough & ~diverged, self.success)
+        self._judge(np.flatnonzero(over & ~diverged))
         reward = np.zeros(count)
         reward[moving] = config.step_reward
         reward[over] = 0.0
         reward[going] += extra
-        reward[over & self.success] += config.success_reward
-        terminated = (stop | (last & self.success)) & ~diverged
+        reward[over & self.rewarded] += config.success_reward
+        terminated = (stop | (last & self.rewarded)) & ~diverged
         return reward.astype(np.float32), terminated, (last & ~terminated) | diverged
+
+    def _judge(self, ended: NDArray) -> None:
+        """Whether these episodes succeeded, in truth and by the reward in use."""
+        config, height = self.config, self.bin.tip_m[ended, 2]
+        high_enough = (config.termination == "heuristic") | (height > config.stop_height_m)
+        self.success[ended] = self.objects_held[ended].any(1) & high_enough
+        self.rewarded[ended] = self.success[ended]
+        if config.reward_source == "pictures":
+            # A robot knows its own hand: open or low, it lifts nothing.
+            likely = ended[self.bin.closed[ended] & high_enough & (height > config.lift_m)]
+            self.rewarded[ended] = False
+            self.rewarded[likely] = self.judge(self.bin, self.look, likely)
 
     def _stops(self, actions: NDArray, which: NDArray) -> NDArray[np.bool_]:
         """Whether these actions end their episodes."""
@@ -234,6 +253,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def _info(self) -> dict[str, Any]:
         return {
             "is_success": self.success.copy(),
+            "rewarded": self.rewarded.copy(),
             "objects_held": self.objects_held.sum(1),
             "height_m": self.bin.tip_m[:, 2],
             "diverged": self.bin.diverged.copy(),

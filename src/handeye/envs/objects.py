@@ -20,7 +20,7 @@ KINDS = (
     ("box", "cylinder", "ellipsoid"),
 )
 """Kinds of the three primitives of each slot."""
-SLOTS = len(KINDS)
+SLOTS, PARTS = len(KINDS), len(KINDS[0])
 
 DENSITY_KG_M3 = (250.0, 900.0)
 FRICTION = (0.7, 1.2)
