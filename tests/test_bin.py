@@ -78,6 +78,41 @@ def test_a_diverged_simulation_is_told():
     assert not ours.diverged.any()
 
 
+def sent_to(y, heights, closed=False):
+    """An almost empty bin whose gripper went to (0, y) across the wall and then to each height."""
+    ours = started(1, config=BinConfig(objects=1, models=1, placements=1))
+    for z in (0.15, 0.15, 0.15, *heights):
+        ours.step(np.arange(1), np.array([[0, y, z, 0]]) - ours.gripper, np.zeros(1, bool))
+    ours.step(np.arange(1), np.zeros((1, 4)), np.array([closed]))
+    return ours
+
+
+def test_a_finger_that_stands_on_the_wall_is_a_jam():
+    assert sent_to(0.105, [0.1, 0.01]).jammed[0]
+    assert not sent_to(0.105, [0.1, 0.08]).jammed[0]
+
+
+def test_a_gripper_far_from_where_it_was_sent_is_a_jam():
+    ours = started(2)
+    ours.qpos[1, 0] += 0.1
+    ours.batch.forward(np.arange(2))
+    assert ours.jammed.tolist() == [False, True]
+
+
+def test_fingers_that_close_on_the_wall_are_a_jam():
+    assert sent_to(0.125, [0.1, 0.03], closed=True).jammed[0]
+    assert not sent_to(0.125, [0.1], closed=True).jammed[0]
+    assert not sent_to(0.125, [0.1, 0.03]).jammed[0]
+
+
+def test_objects_lean_where_they_lie_and_not_in_the_air():
+    ours = started(1, config=BinConfig(objects=1, models=1, placements=1))
+    assert ours.leaning[0, 0]
+    ours.qpos[0, 11] += 0.1
+    ours.batch.forward(np.arange(1))
+    assert not ours.leaning[0, 0]
+
+
 def test_scenes_hold_the_objects_of_their_split():
     train, held = (Bin(1, BinConfig(split=split, models=2), 1).scene(1)[1] for split in ("train", "heldout"))
     assert len(train) == len(held) == 5

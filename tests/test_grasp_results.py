@@ -6,6 +6,7 @@ from rich.console import Console
 
 from handeye import cli, grasp_results
 from handeye.envs.bin import BinConfig
+from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
 from handeye.types import Episode
 
@@ -18,8 +19,8 @@ def small_world(monkeypatch):
 
 
 def episode(length=3, truncated=False, reward=0.0, **facts):
-    flags = ("is_success", "rewarded", "diverged", "closed", "pressed", "rose")
-    known = dict.fromkeys(flags, False) | {"objects_held": 0} | facts
+    flags = ("is_success", "rewarded", "diverged", "closed", "pressed", "rose", "wedged", "jammed")
+    known = dict.fromkeys(flags, False) | {"objects_held": 0, "family": 0} | facts
     rewards = np.array([-0.05] * (length - 1) + [reward], np.float32)
     return Episode(
         {}, np.zeros((length, 8)), rewards, not truncated, truncated, {k: np.array([0, v]) for k, v in known.items()}
@@ -30,6 +31,8 @@ def episode(length=3, truncated=False, reward=0.0, **facts):
     ("facts", "name"),
     [
         ({"diverged": True, "closed": True}, "diverged"),
+        ({"closed": True, "pressed": True, "rose": True, "wedged": True, "jammed": True}, "wedged"),
+        ({"jammed": True}, "jammed"),
         ({}, "stopped too early"),
         ({"truncated": True}, "never closed"),
         ({"closed": True}, "missed"),
@@ -52,6 +55,15 @@ def test_figures_by_hand():
     assert figures["failures"] == {"missed": 1, "stopped too early": 1} and figures["multi_object"] == 2
 
 
+def test_shapes_are_counted_by_family():
+    mug, block = (FAMILY_NAMES.index(name) for name in ("mug", "block"))
+    ended = [episode(family=mug, is_success=True), episode(family=mug, jammed=True), episode(family=block, wedged=True)]
+    assert grasp_results.grasp_figures(ended)["shapes"] == {
+        "block": {"episodes": 1, "success": 0, "wedged": 1, "jammed": 0},
+        "mug": {"episodes": 2, "success": 1, "wedged": 0, "jammed": 1},
+    }
+
+
 def test_errors_of_the_reward_in_use_are_counted():
     said = [(True, True), (True, False), (True, False), (False, True), (False, False)]
     figures = grasp_results.grasp_figures([episode(is_success=good, rewarded=paid) for good, paid in said])
@@ -63,6 +75,7 @@ def test_errors_of_the_reward_in_use_are_counted():
 def test_every_policy_of_the_world_is_evaluated_the_same_twice(small_world, name):
     first, again = (grasp_results.evaluate(name, 4, 3, "heldout", QUIET) for _ in range(2))
     assert first == again
+    assert sum(row["episodes"] for row in first["shapes"].values()) == 4
     assert first["episodes"] == 4 and first["objects"] == "heldout" and first["seed"] == 3
 
 

@@ -4,6 +4,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from numpy.testing import assert_equal
 
+from handeye.envs import bin as bin_
+from handeye.envs import objects
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import CLOSE, COSINE, OPEN, TERMINATE, GraspConfig, GraspEnv, GraspVectorEnv
@@ -195,6 +197,52 @@ def test_a_diverged_simulation_truncates_and_is_never_a_success():
     env.bin.qvel[0, 9:] = 1e6
     _, _, terminated, truncated, info = env.step(action(2))
     assert (terminated.any(), truncated.tolist(), info["diverged"].tolist()) == (False, [True, False], [True, False])
+
+
+def until_closed(env):
+    """Let the oracle grasp until it has closed its fingers around the first environment's object."""
+    policy = Oracle(env)
+    observation, _ = env.reset(seed=0)
+    while not env.has_closed[0]:
+        observation, *_ = env.step(policy(observation))
+
+
+def test_what_leans_on_the_tray_is_wedged_and_no_success():
+    env = bins(1)
+    until_closed(env)
+    env.bin.rest_m[:] = -0.2  # As if it had been lifted; it still touches the floor.
+    info = env.step(action())[4]
+    assert info["pressed"][0] and info["wedged"][0] and info["objects_held"][0] == 0
+    env.steps[:] = 19
+    _, reward, _, truncated, info = env.step(action())
+    assert truncated[0] and reward[0] == 0 and info["wedged"][0] and not info["is_success"][0]
+
+
+def test_what_the_fingers_alone_hold_is_not_wedged():
+    env = bins(4)
+    _, info = play(env, Oracle(env))
+    assert info["is_success"].any() and not info["wedged"][info["is_success"]].any()
+
+
+def test_the_family_is_that_of_the_object_between_the_fingers():
+    env = bins(3)
+    policy = Oracle(env)
+    _, info = play(env, policy)
+    grasped = [
+        objects.FAMILY_NAMES.index(env.bin.shapes[i][k].family) for i, k in enumerate(env.objects_held.argmax(1))
+    ]
+    assert info["is_success"].all() and info["family"].tolist() == grasped
+
+
+def test_a_jam_is_remembered_until_the_episode_ends(monkeypatch):
+    env = bins(2)
+    env.reset(seed=0)
+    monkeypatch.setattr(bin_, "ASTRAY_M", 0.002)  # Less than a moving arm lags behind.
+    move = action(2)
+    move[0, 2] = -0.06
+    assert env.step(move)[4]["jammed"].tolist() == [True, False]
+    assert env.step(action(2))[4]["jammed"].tolist() == [True, False]
+    assert not env.bin.jammed.any() and not env.reset(seed=0)[1]["jammed"].any()
 
 
 # Restarts

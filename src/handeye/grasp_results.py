@@ -11,11 +11,13 @@ from rich.console import Console
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource, action_space
+from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
 from handeye.metrics import wilson
 from handeye.rollout import episodes as run_episodes
 from handeye.types import Episode, Observation, Policy
 
+SHAPE_COLUMNS = {"success": "is_success", "wedged": "wedged", "jammed": "jammed"}
 PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
 WORLDS = 50
@@ -93,14 +95,32 @@ def grasp_figures(ended: list[Episode]) -> dict[str, Any]:
         "return_mean": float(np.mean([episode.reward.sum(dtype=np.float64) for episode in ended])),
         "failures": dict(failures.most_common()),
         "multi_object": sum(int(episode.facts["objects_held"][-1]) > 1 for episode in ended),
+        "shapes": shape_table(ended),
     }
 
 
+def shape_table(ended: list[Episode]) -> dict[str, dict[str, int]]:
+    """Of each family of objects that episodes were about: how many, and how many succeeded, wedged and jammed."""
+    last = [
+        {name: episode.facts[name][-1] for name in ("family", "is_success", "wedged", "jammed")} for episode in ended
+    ]
+    table = {}
+    for number, family in enumerate(FAMILY_NAMES):
+        own = [facts for facts in last if facts["family"] == number]
+        if own:
+            counts = {name: sum(bool(facts[fact]) for facts in own) for name, fact in SHAPE_COLUMNS.items()}
+            table[family] = {"episodes": len(own)} | counts
+    return table
+
+
 def failure(episode: Episode) -> str:
-    """What an unsuccessful episode failed of, the earliest in its course that applies."""
+    """What an unsuccessful episode failed of: what kept it from going on, or else the earliest in its course."""
     last = {name: values[-1] for name, values in episode.facts.items()}
     if last["diverged"]:
         return "diverged"
+    for name in ("wedged", "jammed"):
+        if last[name]:
+            return name
     if not last["closed"]:
         return "never closed" if episode.truncated else "stopped too early"
     if not last["pressed"]:

@@ -27,6 +27,9 @@ PLACES, GAP_M = 8, 0.003
 FASTEST, LOST_M = 1000.0, 0.6
 """Speed (m/s, rad/s) of any joint, and distance of any object from the tray, beyond which a simulation has diverged."""
 
+ASTRAY_M, FORCED_M = 0.03, 0.004
+"""A gripper is jammed further than this from where it was sent, and a finger that something keeps this far from it."""
+
 
 @dataclass(frozen=True)
 class BinConfig:
@@ -155,7 +158,23 @@ class Bin:
     @property
     def pressed(self) -> NDArray:
         """Contacts (N, objects, 2) between each object and each finger."""
-        return self.sensors[:, 3:].reshape(self.worlds, -1, 2)
+        count = self.config.objects
+        return self.sensors[:, 3 : 3 + 2 * count].reshape(self.worlds, count, 2)
+
+    @property
+    def leaning(self) -> NDArray[np.bool_]:
+        """Whether each object (N, objects) touches tray or table."""
+        count = self.config.objects
+        return self.sensors[:, 3 + 2 * count : 3 + 3 * count] > 0
+
+    @property
+    def jammed(self) -> NDArray[np.bool_]:
+        """Whether tray or table keep an empty gripper's fingers (N,) from where they should be, or it is far astray."""
+        astray = np.linalg.norm(self.tip_m - self.gripper[:, :3], axis=1) > ASTRAY_M
+        held: NDArray[np.bool_] = (self.pressed > 0).all(-1)
+        off = np.abs(self.qpos[:, ARM_JOINTS:FIRST] - _fingers(self.closed)) > FORCED_M
+        touching = self.sensors[:, 3 + 3 * self.config.objects :] > 0
+        return astray | (~held.any(1) & (off & touching).any(1))
 
     def step(self, ids: NDArray, move: NDArray, closed: NDArray) -> None:
         """Send the gripper by `move` (n, 4: x, y, z in metres, yaw in rad), fingers first, and simulate `step_s`.

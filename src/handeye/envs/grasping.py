@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handeye.envs import rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
+from handeye.envs.objects import FAMILY_NAMES
 from handeye.envs.rendering import CameraConfig, Look, RayCaster
 from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
@@ -106,7 +107,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     the last step, or when the simulation diverged.
 
     `info`, each (N,): `is_success`, the truth; `rewarded`, what the reward in use said; `objects_held`, `height_m`,
-    `diverged`; whether so far the fingers `closed`, both `pressed` one object, and it `rose` with them.
+    `diverged`; `wedged`, an object that would count as lifted touches tray or table; whether so far the fingers
+    `closed`, both `pressed` one object, it `rose` with them, and the gripper `jammed`; `family`, the place in
+    `objects.FAMILY_NAMES` of the object that both fingers pressed last, or else was nearest until they first closed.
     """
 
     def __init__(
@@ -134,10 +137,11 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.judge = Judge(self.config.subtraction)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
-        self.flags: NDArray[np.bool_] = np.zeros((6, num_envs), bool)
+        self.flags: NDArray[np.bool_] = np.zeros((7, num_envs), bool)
         """What is true of each environment's episode so far, cleared when the next begins."""
         self.success, self.rewarded, self.bonus_paid = self.flags[:3]
-        self.has_closed, self.has_pressed, self.has_risen = self.flags[3:]
+        self.has_closed, self.has_pressed, self.has_risen, self.has_jammed = self.flags[3:]
+        self.about = np.zeros(num_envs, np.int64)
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
@@ -153,7 +157,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         level = rendering.LEVELS[self.config.view.randomise]
         for i in which:
             self.look.draw(i, self.bin.models[i], level, self.rngs[i])
-        self.steps[which] = 0
+        self.steps[which], self.about[which] = 0, self._nearest(which)
         self.done[which], self.flags[:, which] = False, False
 
     def step(self, actions: NDArray) -> tuple:
@@ -234,15 +238,29 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def _note(self, which: NDArray) -> None:
         """Remember of these environments what happened in the episode."""
         between = (self.bin.pressed[which] > 0).all(-1)
+        open_yet = ~self.has_closed[which]
+        self.about[which] = np.where(open_yet, self._nearest(which), self.about[which])
+        self.about[which] = np.where(between.any(1), between.argmax(1), self.about[which])
+        self.has_jammed[which] |= self.bin.jammed[which]
         risen = self.bin.objects_m[which, :, 2] - self.bin.rest_m[which] > ROSE_M
         self.has_closed[which] |= self.bin.closed[which]
         self.has_pressed[which] |= between.any(1)
         self.has_risen[which] |= (between & risen).any(1)
 
+    def _nearest(self, which: NDArray) -> NDArray:
+        """Number (n,) of the object nearest the fingertips."""
+        away = self.bin.objects_m[which] - self.bin.tip_m[which, None]
+        return np.linalg.norm(away, axis=-1).argmin(1)
+
+    @property
+    def lifted(self) -> NDArray[np.bool_]:
+        """Which objects (N, objects) are above where they lay and pressed by both fingers."""
+        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
+
     @property
     def objects_held(self) -> NDArray[np.bool_]:
-        """Which objects (N, objects) are lifted above where they lay and pressed by both fingers."""
-        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
+        """Which objects (N, objects) are lifted and touch neither tray nor table: the fingers alone hold them."""
+        return self.lifted & ~self.bin.leaning
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
@@ -257,10 +275,17 @@ class GraspVectorEnv(gym.vector.VectorEnv):
             "objects_held": self.objects_held.sum(1),
             "height_m": self.bin.tip_m[:, 2],
             "diverged": self.bin.diverged.copy(),
+            "wedged": (self.lifted & self.bin.leaning).any(1),
+            "jammed": self.has_jammed.copy(),
+            "family": self._family(),
             "closed": self.has_closed.copy(),
             "pressed": self.has_pressed.copy(),
             "rose": self.has_risen.copy(),
         }
+
+    def _family(self) -> NDArray[np.int64]:
+        shapes = [shapes[k] if shapes else None for shapes, k in zip(self.bin.shapes, self.about, strict=True)]
+        return np.array([FAMILY_NAMES.index(shape.family) if shape else -1 for shape in shapes], np.int64)
 
     def _observe(self) -> Observation:
         config = self.config

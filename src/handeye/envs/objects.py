@@ -248,6 +248,7 @@ FAMILIES: tuple[dict[str, Callable[[Rng], list[Placed]]], ...] = (
     {"hammer": _hammer, "bottle": _bottle, "lamp": _lamp},
 )
 """Families of each slot."""
+FAMILY_NAMES = tuple(name for slot in FAMILIES for name in slot)
 
 
 def _times(left: list[float], right: list[float]) -> list[float]:

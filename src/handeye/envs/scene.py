@@ -236,12 +236,18 @@ def _object(world: mujoco.MjsBody, number: int, shape: Shape) -> None:
 
 
 def _senses(spec: mujoco.MjSpec, objects: int) -> None:
-    """The fingertips' place, then how hard each object is pressed by each finger."""
+    """The fingertips' place; how hard each object is pressed by each finger; what touches tray or table.
+
+    The latter for each object, then for each finger.
+    """
     spec.add_sensor(name="tip", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_SITE, objname="tip")
-    for number in range(objects):
-        for side in ("left", "right"):
-            sensor = spec.add_sensor(
-                name=f"press{number}_{side}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_GEOM,
-                objname=f"pad_{side}", reftype=mujoco.mjtObj.mjOBJ_BODY, refname=f"object{number}",
-            )  # fmt: skip
-            sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 3, 1]
+    geom, body = mujoco.mjtObj.mjOBJ_GEOM, mujoco.mjtObj.mjOBJ_BODY
+    names, pads = [f"object{number}" for number in range(objects)], ("pad_left", "pad_right")
+    pairs = [(geom, pad, name) for name in names for pad in pads]
+    pairs += [(body, name, "world") for name in names] + [(geom, pad, "world") for pad in pads]
+    for kind, name, other in pairs:
+        sensor = spec.add_sensor(
+            name=f"{name}_{other}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=name, reftype=body,
+            refname=other,
+        )  # fmt: skip
+        sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 3, 1]
