@@ -169,6 +169,35 @@ def test_options_of_the_world():
     assert ascending.bin.gripper[0] - low == pytest.approx([0, 0, 0.06, 0])
 
 
+def blind(env):
+    """Down as far as it goes, close, up: a policy that sees nothing."""
+
+    def act(observation):
+        low = env.bin.gripper[:, 2] <= WORLD.lowest_m
+        closed = env.bin.closed
+        return action(env.num_envs, z=np.where(closed, 0.06, np.where(low, 0, -0.06)), close=low & ~closed)
+
+    return act
+
+
+def test_easy_episodes_succeed_blindly_and_a_share_of_one_is_the_default():
+    ended = []
+    for share in (None, 1.0, 0.0):
+        env = bins(12)
+        if share is not None:
+            env.ease(share)
+        _, info = play(env, blind(env))
+        ended.append((info["is_success"].sum(), env.steps.mean(), env.bin.qpos.copy()))
+    assert_equal(ended[0][2], ended[1][2])
+    assert ended[2][0] > ended[0][0] + 3 and ended[2][1] < ended[0][1]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, np.nan])
+def test_a_share_of_ease_outside_its_range_is_refused(share):
+    with pytest.raises(Misuse, match=f"ease must be in 0.*{share}"):
+        GraspEnv(GraspConfig(world=WORLD, view=VIEW)).ease(share)
+
+
 def test_bonus_and_penalties():
     env = bins(1, bottom_bonus=0.1, bottom_m=1.0, wall_penalty=0.5, bottom_penalty=0.25)
     env.reset(seed=0)
@@ -203,7 +232,7 @@ def until_closed(env):
     """Let the oracle grasp until it has closed its fingers around the first environment's object."""
     policy = Oracle(env)
     observation, _ = env.reset(seed=0)
-    while not env.has_closed[0]:
+    while not env.course.closed[0]:
         observation, *_ = env.step(policy(observation))
 
 

@@ -126,11 +126,19 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     if options.json is not None:
         _write_json(figures, options.json)
     if options.json != "-":
-        table = Table("figure", "value", title=f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
-        for name, value in figures.items():
-            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
-        Console().print(table)
+        _print_grasps(figures, f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
     return 0
+
+
+def _print_grasps(figures: dict[str, Any], title: str) -> None:
+    table, shapes = Table("figure", "value", title=title), figures["shapes"]
+    for name, value in figures.items():
+        if value is not shapes:
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    by_shape = Table("shape", *next(iter(shapes.values())))
+    for family, counts in shapes.items():
+        by_shape.add_row(family, *map(str, counts.values()))
+    Console().print(table, by_shape)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from handeye.envs import rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
-from handeye.envs.objects import FAMILY_NAMES
+from handeye.envs.course import Course
 from handeye.envs.rendering import CameraConfig, Look, RayCaster
 from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
@@ -24,8 +24,6 @@ SINE, COSINE, CLOSE, OPEN, TERMINATE = 3, 4, 5, 6, 7
 """Places in an action after the displacement (3)."""
 OBSERVE = ("image", "objects", "both")
 RewardSource = Literal["truth", "pictures"]
-ROSE_M = 0.02
-"""An object that is held rose when it is this much above where it lay."""
 LARGE = CameraConfig(camera="shoulder", width_px=640, height_px=512)
 
 
@@ -107,9 +105,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     the last step, or when the simulation diverged.
 
     `info`, each (N,): `is_success`, the truth; `rewarded`, what the reward in use said; `objects_held`, `height_m`,
-    `diverged`; `wedged`, an object that would count as lifted touches tray or table; whether so far the fingers
-    `closed`, both `pressed` one object, it `rose` with them, and the gripper `jammed`; `family`, the place in
-    `objects.FAMILY_NAMES` of the object that both fingers pressed last, or else was nearest until they first closed.
+    `diverged`; `wedged`, an object that would count as lifted touches tray or table; and those of `Course`.
     """
 
     def __init__(
@@ -137,11 +133,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.judge = Judge(self.config.subtraction)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
-        self.flags: NDArray[np.bool_] = np.zeros((7, num_envs), bool)
-        """What is true of each environment's episode so far, cleared when the next begins."""
-        self.success, self.rewarded, self.bonus_paid = self.flags[:3]
-        self.has_closed, self.has_pressed, self.has_risen, self.has_jammed = self.flags[3:]
-        self.about = np.zeros(num_envs, np.int64)
+        self.course = Course(self.bin)
+        self.success, self.rewarded, self.bonus_paid = np.zeros((3, num_envs), bool)
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
@@ -150,6 +143,18 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self._start(np.flatnonzero(mask))
         return self._observe(), self._info()
 
+    def ease(self, share: float) -> None:
+        """From 0, easy, to 1, as configured: how the episodes that begin from now on are placed.
+
+        An easy episode begins with open fingers just above the object that stands clearest, in the placement of its
+        scene that does; `share` is how far from there its start lies, and how rarely that placement is taken.
+
+        Raises: Misuse for a share outside [0, 1].
+        """
+        if not 0 <= share <= 1:
+            raise Misuse(f"ease must be in 0 (easy) … 1 (as configured), got {share}")
+        self.bin.ease = float(share)
+
     def _start(self, which: NDArray) -> None:
         if not len(which):
             return
@@ -157,8 +162,10 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         level = rendering.LEVELS[self.config.view.randomise]
         for i in which:
             self.look.draw(i, self.bin.models[i], level, self.rngs[i])
-        self.steps[which], self.about[which] = 0, self._nearest(which)
-        self.done[which], self.flags[:, which] = False, False
+        self.steps[which] = 0
+        for flags in (self.done, self.success, self.rewarded, self.bonus_paid):
+            flags[which] = False
+        self.course.begin(which)
 
     def step(self, actions: NDArray) -> tuple:
         actions = np.asarray(actions, np.float64)
@@ -230,27 +237,10 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         below = goal[:, 2] < world.lowest_m
         beyond = (np.abs(goal[:, :2]) > world.reach_m).any(1)
         self.bin.step(which, move, closed)
-        self._note(which)
+        self.course.note(which)
         reached = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
         self.bonus_paid[which] |= reached
         return reached * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
-
-    def _note(self, which: NDArray) -> None:
-        """Remember of these environments what happened in the episode."""
-        between = (self.bin.pressed[which] > 0).all(-1)
-        open_yet = ~self.has_closed[which]
-        self.about[which] = np.where(open_yet, self._nearest(which), self.about[which])
-        self.about[which] = np.where(between.any(1), between.argmax(1), self.about[which])
-        self.has_jammed[which] |= self.bin.jammed[which]
-        risen = self.bin.objects_m[which, :, 2] - self.bin.rest_m[which] > ROSE_M
-        self.has_closed[which] |= self.bin.closed[which]
-        self.has_pressed[which] |= between.any(1)
-        self.has_risen[which] |= (between & risen).any(1)
-
-    def _nearest(self, which: NDArray) -> NDArray:
-        """Number (n,) of the object nearest the fingertips."""
-        away = self.bin.objects_m[which] - self.bin.tip_m[which, None]
-        return np.linalg.norm(away, axis=-1).argmin(1)
 
     @property
     def lifted(self) -> NDArray[np.bool_]:
@@ -276,16 +266,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
             "height_m": self.bin.tip_m[:, 2],
             "diverged": self.bin.diverged.copy(),
             "wedged": (self.lifted & self.bin.leaning).any(1),
-            "jammed": self.has_jammed.copy(),
-            "family": self._family(),
-            "closed": self.has_closed.copy(),
-            "pressed": self.has_pressed.copy(),
-            "rose": self.has_risen.copy(),
+            **self.course.facts(),
         }
-
-    def _family(self) -> NDArray[np.int64]:
-        shapes = [shapes[k] if shapes else None for shapes, k in zip(self.bin.shapes, self.about, strict=True)]
-        return np.array([FAMILY_NAMES.index(shape.family) if shape else -1 for shape in shapes], np.int64)
 
     def _observe(self) -> Observation:
         config = self.config
@@ -341,6 +323,10 @@ class GraspEnv(gym.Env):
             raise RuntimeError("the episode has ended: call reset() before step()")
         observation, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
         return first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), first(info)
+
+    def ease(self, share: float) -> None:
+        """As of the vector environment."""
+        self.batch.ease(share)
 
     def render(self) -> NDArray[np.uint8] | None:
         frames = self.batch.render()

@@ -85,27 +85,17 @@ class Judge:
 def _carry_away(bins: Bin, ids: NDArray) -> None:
     goal = bins.gripper[ids].copy()
     goal[:, 2] = HIGH_M
-    _glide(bins, ids, goal)
+    bins.glide(ids, goal, LEG_S)
     goal[:, 1] = ASIDE_M
-    _glide(bins, ids, goal)
+    bins.glide(ids, goal, LEG_S)
 
 
 def _bring_back(bins: Bin, ids: NDArray) -> None:
     """Back over the tray, open, and let fall."""
     goal = bins.gripper[ids].copy()
     goal[:, :2] = np.clip(goal[:, :2], -DROP_REACH_M, DROP_REACH_M)
-    _glide(bins, ids, goal)
+    bins.glide(ids, goal, LEG_S)
     goal[:, 2] = DROP_M
-    _glide(bins, ids, goal)
+    bins.glide(ids, goal, LEG_S)
     bins.closed[ids] = False
-    _glide(bins, ids, goal, REST_S)
-
-
-def _glide(bins: Bin, ids: NDArray, goal: NDArray, seconds: float = LEG_S) -> None:
-    """Send the grippers to `goal` (n, 4), starting and stopping softly."""
-    substeps = round(seconds / bins.config.timestep_s)
-    share = (1 - np.cos(np.pi * np.arange(1, substeps + 1) / substeps)) / 2
-    start = bins.gripper[ids]
-    path = start[:, None] + share[:, None] * (goal - start)[:, None]
-    bins.gripper[ids] = goal
-    bins.drive(ids, path, bins.closed[ids])
+    bins.glide(ids, goal, REST_S)
