@@ -255,6 +255,28 @@ def _doctor(arguments: list[str]) -> int:
     return examine(Console())
 
 
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Print the bin's heights, and how far commanded moves of the gripper really go."""
+
+    json: str | None = None
+    """Write the figures to this file; - is standard output."""
+
+
+def _probe(arguments: list[str]) -> int:
+    options = _parse(ProbeOptions, arguments, "handeye probe")
+    from handeye import probe
+    from handeye.envs.grasping import GraspConfig
+
+    config = GraspConfig()
+    rows = probe.moves(config)
+    if options.json is not None:
+        _write_json({"heights_m": probe.heights_m(config), "moves": rows}, options.json)
+    if options.json != "-":
+        probe.show(config, rows, Console())
+    return 0
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (_train, "train an experiment"),
     "evaluate": (_evaluate, "measure a checkpoint on fixed trials"),
@@ -263,6 +285,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "experiments": (_experiments, "list the experiments and what they cost"),
     "bench": (_bench, "measure speed"),
     "doctor": (_doctor, "check this machine"),
+    "probe": (_probe, "heights of the bin, and how far commanded moves really go"),
 }
 
 

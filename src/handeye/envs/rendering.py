@@ -1,6 +1,7 @@
 """Pictures of all bins in one call, by mujoco_warp's ray-caster: on the processor or on CUDA, without OpenGL."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import mujoco
@@ -136,3 +137,15 @@ def eyes(
         eye, aim = np.array(scene.SHOULDER_M), np.array(scene.SHOULDER_AIM_M)
     eye, aim = eye + look.eye_m, aim + look.aim_m
     return eye, scene.axes_looking(eye, aim), fovy
+
+
+def device() -> str:
+    """What draws: the name of the processor or the GPU."""
+    wp.init()
+    return str(wp.get_preferred_device().name)
+
+
+def kernel_folder() -> Path:
+    """Where compiled kernels are kept from one process to the next."""
+    wp.init()
+    return Path(str(wp.config.kernel_cache_dir))

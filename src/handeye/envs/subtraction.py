@@ -34,7 +34,7 @@ class SubtractionConfig:
     height_px: int = 128
     level: float = 0.1
     """A pixel has changed when one of its colours has, by more than this share of the range."""
-    pixels: float = 0.004
+    pixels: float = 0.005
     """The picture has changed when more than this share of its pixels has."""
 
     def __post_init__(self) -> None:
