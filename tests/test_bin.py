@@ -40,6 +40,15 @@ def test_the_same_seeds_give_the_same_bytes_in_any_batch_and_at_any_thread_count
     assert_equal(many.qpos, threaded.qpos)
 
 
+def test_a_placement_can_be_put_into_any_world():
+    ours = started(2)
+    place = ours.placement(2, 0)
+    ours.put(np.array([1]), [place])
+    assert_equal(ours.qpos[1], place.qpos)
+    assert ours.models[1] is place.model and ours.shapes[1] == place.shapes
+    assert_equal(ours.gripper[1], place.gripper)
+
+
 def test_the_gripper_goes_where_it_is_sent_in_free_air():
     ours = started(2)
     start = ours.tip_m.copy()

@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from handeye.envs.rendering import CameraConfig
 from handeye.errors import Misuse
 
 NAME = "handeye/Grasp-v0"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 WORLD = BinConfig(models=3, placements=1)
 VIEW = CameraConfig(width_px=16, height_px=16)
 
@@ -323,6 +327,23 @@ def test_the_scripted_policy_goes_down_closes_and_comes_up():
     assert env.bin.closed.all()
     assert (np.min(heights, axis=0) < 0.05).all()
     assert (env.steps < 20).all()
+
+
+def test_an_oracle_goes_for_what_is_wanted():
+    env = bins(4)
+    wanted = np.array([3, 0, 4, 1])
+    _, info = play(env, Oracle(env, wanted=wanted))
+    good = info["is_success"]
+    assert good.sum() >= 2
+    assert_equal(env.objects_held.argmax(1)[good], wanted[good])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("split", "models"), [("train", [0, 77, 239]), ("heldout", [0, 47])])
+def test_every_object_of_a_sample_can_be_grasped_alone(split, models):
+    study = runpy.run_path(str(BENCHMARKS / "graspable.py"))["study"]
+    found = study(split, np.array(models))
+    assert found["objects"] == 5 * len(models) and found["never"] == []
 
 
 @pytest.mark.slow

@@ -132,7 +132,10 @@ class Bin:
 
     def reset(self, ids: NDArray, rngs: list[np.random.Generator]) -> None:
         """Put settled scenes into worlds `ids`, chosen by their generators."""
-        chosen = [self._chosen(rng) for rng in rngs]
+        self.put(ids, [self._chosen(rng) for rng in rngs])
+
+    def put(self, ids: NDArray, chosen: list[Placement]) -> None:
+        """Put these settled scenes into worlds `ids`."""
         for i, place in zip(ids, chosen, strict=True):
             self.models[i], self.shapes[i] = place.model, place.shapes
         self.batch.set_models(self.models)
