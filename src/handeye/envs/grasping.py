@@ -14,7 +14,7 @@ from handeye.envs import rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
 from handeye.envs.course import Course
-from handeye.envs.rendering import CameraConfig, Look, RayCaster
+from handeye.envs.rendering import CameraConfig, Look
 from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
@@ -129,7 +129,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.rngs = [np.random.default_rng() for _ in range(num_envs)]
         self.bin = Bin(num_envs, self.config.world, threads)
         self.look = Look.plain(num_envs, self.bin.models[0])
-        self.casters: dict[CameraConfig, RayCaster] = {}
+        self.casters: dict[CameraConfig, rendering.Renderer] = {}
         self.judge = Judge(self.config.subtraction)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
@@ -292,7 +292,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def picture(self, view: CameraConfig) -> NDArray[np.uint8]:
         """Pictures (N, H, W, 3) of all bins as they are now."""
         if view not in self.casters:
-            self.casters[view] = RayCaster(self.bin.models[0], self.num_envs, view)
+            self.casters[view] = rendering.renderer(self.bin.models[0], self.num_envs, view)
         eyes = rendering.eyes(view.camera, self.look, self.bin.gripper, self.bin.cam_pos, self.bin.cam_mat)
         return self.casters[view].draw((self.bin.geom_pos, self.bin.geom_mat), (self.look.size, self.look.rgba), eyes)
 

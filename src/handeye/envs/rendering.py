@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import mujoco
 import mujoco_warp as mjw
@@ -34,11 +34,14 @@ class CameraConfig:
     randomise: Literal["off", "mild", "strong"] = "off"
     """How much pose, field of view, light and colours change from episode to episode."""
     shadows: bool = False
+    renderer: Literal["rays", "opengl"] = "rays"
+    """`rays` draws all worlds in one call, anywhere; `opengl` draws large pictures faster, where there is an OpenGL."""
 
     def __post_init__(self) -> None:
         need(self, ("width_px", "height_px"), 8, 2048)
         need_one_of(self, "camera", CAMERAS)
         need_one_of(self, "randomise", tuple(LEVELS))
+        need_one_of(self, "renderer", ("rays", "opengl"))
 
 
 class RayCaster:
@@ -80,6 +83,23 @@ class RayCaster:
         mjw.render(self.model, self.data, self.context)
         mjw.get_rgb(self.context, 0, self.picture)
         return (self.picture.numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+
+class Renderer(Protocol):
+    """Draws worlds as `RayCaster` does."""
+
+    def draw(
+        self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
+    ) -> NDArray[np.uint8]: ...
+
+
+def renderer(model: mujoco.MjModel, worlds: int, config: CameraConfig) -> Renderer:
+    """What draws such pictures. Raises: Failure for `opengl` where there is none."""
+    if config.renderer == "rays":
+        return RayCaster(model, worlds, config)
+    from handeye.envs.opengl import OpenGL
+
+    return OpenGL(model, config)
 
 
 def _fill(array: wp.array, values: NDArray) -> None:
