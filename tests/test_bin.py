@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_equal
 
 from handeye.envs import scene
-from handeye.envs.bin import Bin, BinConfig
+from handeye.envs.bin import Bin, BinConfig, clearance_m
 from handeye.errors import Misuse
 
 SMALL = BinConfig(models=3, placements=1)
@@ -40,6 +40,15 @@ def test_the_same_seeds_give_the_same_bytes_in_any_batch_and_at_any_thread_count
     assert_equal(many.qpos, threaded.qpos)
 
 
+def test_a_placement_can_be_put_into_any_world():
+    ours = started(2)
+    place = ours.placement(2, 0)
+    ours.put(np.array([1]), [place])
+    assert_equal(ours.qpos[1], place.qpos)
+    assert ours.models[1] is place.model and ours.shapes[1] == place.shapes
+    assert_equal(ours.gripper[1], place.gripper)
+
+
 def test_the_gripper_goes_where_it_is_sent_in_free_air():
     ours = started(2)
     start = ours.tip_m.copy()
@@ -52,6 +61,49 @@ def test_it_is_sent_no_further_than_the_limits():
     for _ in range(5):
         ours.step(np.arange(1), np.array([[0.06, 0.0, 0.06, 0.0]]), np.zeros(1, bool))
     assert_allclose(ours.gripper[0, [0, 2]], [SMALL.reach_m, SMALL.highest_m])
+
+
+def eased(worlds, share, seed=0, placements=4):
+    ours = Bin(worlds, BinConfig(models=2, placements=placements), 1)
+    ours.ease = share
+    ours.reset(np.arange(worlds), [np.random.default_rng(seed + i) for i in range(worlds)])
+    return ours
+
+
+def test_an_easy_start_is_open_and_just_above_the_object_that_stands_clearest():
+    ours = eased(4, 0.0)
+    place = ours.objects_m
+    clearest = clearance_m(place[..., :2]).argmax(1)
+    target = place[np.arange(4), clearest, :2].clip(-SMALL.reach_m, SMALL.reach_m)
+    assert_allclose(ours.tip_m[:, :2], target, atol=3e-3)
+    assert (ours.tip_m[:, 2] > 0.095).all() and (ours.tip_m[:, 2] < 0.18).all()
+    assert (ours.pressed == 0).all() and not ours.closed.any() and not ours.jammed.any()
+    assert_allclose(ours.rest_m, ours.objects_m[..., 2])
+
+
+def test_starts_lie_between_easy_and_configured():
+    easy, half, full = (eased(3, share, placements=1).gripper for share in (0.0, 0.5, 1.0))
+    assert_allclose(half, (easy + full) / 2, atol=2e-3)
+    assert (easy[:, 2] < full[:, 2]).all()
+
+
+def test_an_easy_placement_is_the_clearest_of_its_scene():
+    ours = eased(6, 0.0)
+    for i in range(6):
+        number = next(n for n, (model, _) in ours.scenes.items() if model is ours.models[i])
+        kept = np.stack([ours.placement(number, k).qpos[9:].reshape(-1, 7)[:, :2] for k in range(4)])
+        clear = clearance_m(kept - scene.ORIGIN_M[:2]).mean(1)
+        assert clearance_m(ours.objects_m[i : i + 1, :, :2]).mean() == pytest.approx(clear.max(), abs=2e-3)
+
+
+def test_easy_episodes_are_the_same_bytes_in_any_batch():
+    many, one = eased(3, 0.3), eased(1, 0.3, seed=2)
+    assert_equal(many.qpos[2], one.qpos[0])
+
+
+def test_clearance_by_hand():
+    place = np.array([[[0.0, 0.0], [0.03, 0.04], [-0.14, 0.0]]])
+    assert_allclose(clearance_m(place), [[0.05, 0.05, 0.01]])
 
 
 def test_fingers_close_before_the_arm_moves():
@@ -78,6 +130,41 @@ def test_a_diverged_simulation_is_told():
     assert not ours.diverged.any()
 
 
+def sent_to(y, heights, closed=False):
+    """An almost empty bin whose gripper went to (0, y) across the wall and then to each height."""
+    ours = started(1, config=BinConfig(objects=1, models=1, placements=1))
+    for z in (0.15, 0.15, 0.15, *heights):
+        ours.step(np.arange(1), np.array([[0, y, z, 0]]) - ours.gripper, np.zeros(1, bool))
+    ours.step(np.arange(1), np.zeros((1, 4)), np.array([closed]))
+    return ours
+
+
+def test_a_finger_that_stands_on_the_wall_is_a_jam():
+    assert sent_to(0.105, [0.1, 0.01]).jammed[0]
+    assert not sent_to(0.105, [0.1, 0.08]).jammed[0]
+
+
+def test_a_gripper_far_from_where_it_was_sent_is_a_jam():
+    ours = started(2)
+    ours.qpos[1, 0] += 0.1
+    ours.batch.forward(np.arange(2))
+    assert ours.jammed.tolist() == [False, True]
+
+
+def test_fingers_that_close_on_the_wall_are_a_jam():
+    assert sent_to(0.125, [0.1, 0.03], closed=True).jammed[0]
+    assert not sent_to(0.125, [0.1], closed=True).jammed[0]
+    assert not sent_to(0.125, [0.1, 0.03]).jammed[0]
+
+
+def test_objects_lean_where_they_lie_and_not_in_the_air():
+    ours = started(1, config=BinConfig(objects=1, models=1, placements=1))
+    assert ours.leaning[0, 0]
+    ours.qpos[0, 11] += 0.1
+    ours.batch.forward(np.arange(1))
+    assert not ours.leaning[0, 0]
+
+
 def test_scenes_hold_the_objects_of_their_split():
     train, held = (Bin(1, BinConfig(split=split, models=2), 1).scene(1)[1] for split in ("train", "heldout"))
     assert len(train) == len(held) == 5
@@ -91,7 +178,8 @@ def test_any_number_of_objects(count):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("objects", 0), ("models", 0), ("split", "test"), ("timestep_s", 0.1), ("step_s", 0.0)]
+    ("field", "value"),
+    [("objects", 0), ("models", 0), ("split", "test"), ("timestep_s", 0.1), ("step_s", 0.0), ("easy_start_m", 1.0)],
 )
 def test_worlds_that_cannot_be_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):

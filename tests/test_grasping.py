@@ -1,9 +1,14 @@
+import runpy
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from numpy.testing import assert_equal
 
+from handeye.envs import bin as bin_
+from handeye.envs import objects
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import CLOSE, COSINE, OPEN, TERMINATE, GraspConfig, GraspEnv, GraspVectorEnv
@@ -11,6 +16,7 @@ from handeye.envs.rendering import CameraConfig
 from handeye.errors import Misuse
 
 NAME = "handeye/Grasp-v0"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 WORLD = BinConfig(models=3, placements=1)
 VIEW = CameraConfig(width_px=16, height_px=16)
 
@@ -167,6 +173,35 @@ def test_options_of_the_world():
     assert ascending.bin.gripper[0] - low == pytest.approx([0, 0, 0.06, 0])
 
 
+def blind(env):
+    """Down as far as it goes, close, up: a policy that sees nothing."""
+
+    def act(observation):
+        low = env.bin.gripper[:, 2] <= WORLD.lowest_m
+        closed = env.bin.closed
+        return action(env.num_envs, z=np.where(closed, 0.06, np.where(low, 0, -0.06)), close=low & ~closed)
+
+    return act
+
+
+def test_easy_episodes_succeed_blindly_and_a_share_of_one_is_the_default():
+    ended = []
+    for share in (None, 1.0, 0.0):
+        env = bins(12)
+        if share is not None:
+            env.ease(share)
+        _, info = play(env, blind(env))
+        ended.append((info["is_success"].sum(), env.steps.mean(), env.bin.qpos.copy()))
+    assert_equal(ended[0][2], ended[1][2])
+    assert ended[2][0] > ended[0][0] + 3 and ended[2][1] < ended[0][1]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, np.nan])
+def test_a_share_of_ease_outside_its_range_is_refused(share):
+    with pytest.raises(Misuse, match=f"ease must be in 0.*{share}"):
+        GraspEnv(GraspConfig(world=WORLD, view=VIEW)).ease(share)
+
+
 def test_bonus_and_penalties():
     env = bins(1, bottom_bonus=0.1, bottom_m=1.0, wall_penalty=0.5, bottom_penalty=0.25)
     env.reset(seed=0)
@@ -195,6 +230,52 @@ def test_a_diverged_simulation_truncates_and_is_never_a_success():
     env.bin.qvel[0, 9:] = 1e6
     _, _, terminated, truncated, info = env.step(action(2))
     assert (terminated.any(), truncated.tolist(), info["diverged"].tolist()) == (False, [True, False], [True, False])
+
+
+def until_closed(env):
+    """Let the oracle grasp until it has closed its fingers around the first environment's object."""
+    policy = Oracle(env)
+    observation, _ = env.reset(seed=0)
+    while not env.course.closed[0]:
+        observation, *_ = env.step(policy(observation))
+
+
+def test_what_leans_on_the_tray_is_wedged_and_no_success():
+    env = bins(1)
+    until_closed(env)
+    env.bin.rest_m[:] = -0.2  # As if it had been lifted; it still touches the floor.
+    info = env.step(action())[4]
+    assert info["pressed"][0] and info["wedged"][0] and info["objects_held"][0] == 0
+    env.steps[:] = 19
+    _, reward, _, truncated, info = env.step(action())
+    assert truncated[0] and reward[0] == 0 and info["wedged"][0] and not info["is_success"][0]
+
+
+def test_what_the_fingers_alone_hold_is_not_wedged():
+    env = bins(4)
+    _, info = play(env, Oracle(env))
+    assert info["is_success"].any() and not info["wedged"][info["is_success"]].any()
+
+
+def test_the_family_is_that_of_the_object_between_the_fingers():
+    env = bins(3)
+    policy = Oracle(env)
+    _, info = play(env, policy)
+    grasped = [
+        objects.FAMILY_NAMES.index(env.bin.shapes[i][k].family) for i, k in enumerate(env.objects_held.argmax(1))
+    ]
+    assert info["is_success"].all() and info["family"].tolist() == grasped
+
+
+def test_a_jam_is_remembered_until_the_episode_ends(monkeypatch):
+    env = bins(2)
+    env.reset(seed=0)
+    monkeypatch.setattr(bin_, "ASTRAY_M", 0.002)  # Less than a moving arm lags behind.
+    move = action(2)
+    move[0, 2] = -0.06
+    assert env.step(move)[4]["jammed"].tolist() == [True, False]
+    assert env.step(action(2))[4]["jammed"].tolist() == [True, False]
+    assert not env.bin.jammed.any() and not env.reset(seed=0)[1]["jammed"].any()
 
 
 # Restarts
@@ -246,6 +327,23 @@ def test_the_scripted_policy_goes_down_closes_and_comes_up():
     assert env.bin.closed.all()
     assert (np.min(heights, axis=0) < 0.05).all()
     assert (env.steps < 20).all()
+
+
+def test_an_oracle_goes_for_what_is_wanted():
+    env = bins(4)
+    wanted = np.array([3, 0, 4, 1])
+    _, info = play(env, Oracle(env, wanted=wanted))
+    good = info["is_success"]
+    assert good.sum() >= 2
+    assert_equal(env.objects_held.argmax(1)[good], wanted[good])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("split", "models"), [("train", [0, 77, 239]), ("heldout", [0, 47])])
+def test_every_object_of_a_sample_can_be_grasped_alone(split, models):
+    study = runpy.run_path(str(BENCHMARKS / "graspable.py"))["study"]
+    found = study(split, np.array(models))
+    assert found["objects"] == 5 * len(models) and found["never"] == []
 
 
 @pytest.mark.slow

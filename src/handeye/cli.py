@@ -82,6 +82,8 @@ class EvaluateOptions:
     """Reaching: who draws the pictures."""
     objects: Literal["heldout", "train"] = "heldout"
     """Grasping: which objects."""
+    reward: Literal["truth", "pictures"] = "truth"
+    """Grasping: who says that a grasp succeeded; success in the figures is the truth either way."""
     json: str | None = None
     """Write the figures to this file; - is standard output."""
     video: str | None = None
@@ -125,7 +127,9 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     from handeye import grasp_results
 
     episodes = grasp_results.PROTOCOL_EPISODES if options.episodes is None else options.episodes
-    figures = grasp_results.evaluate(options.checkpoint, episodes, options.seed, options.objects, STDERR)
+    figures = grasp_results.evaluate(
+        options.checkpoint, episodes, options.seed, options.objects, STDERR, options.reward
+    )
     if options.video is not None:
         from handeye.grasp_video import write_grasps
 
@@ -135,11 +139,19 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     if options.json is not None:
         _write_json(figures, options.json)
     if options.json != "-":
-        table = Table("figure", "value", title=f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
-        for name, value in figures.items():
-            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
-        Console().print(table)
+        _print_grasps(figures, f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
     return 0
+
+
+def _print_grasps(figures: dict[str, Any], title: str) -> None:
+    table, shapes = Table("figure", "value", title=title), figures["shapes"]
+    for name, value in figures.items():
+        if value is not shapes:
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    by_shape = Table("shape", *next(iter(shapes.values())))
+    for family, counts in shapes.items():
+        by_shape.add_row(family, *map(str, counts.values()))
+    Console().print(table, by_shape)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
@@ -294,6 +306,28 @@ def _doctor(arguments: list[str]) -> int:
     return examine(Console())
 
 
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Print the bin's heights, and how far commanded moves of the gripper really go."""
+
+    json: str | None = None
+    """Write the figures to this file; - is standard output."""
+
+
+def _probe(arguments: list[str]) -> int:
+    options = _parse(ProbeOptions, arguments, "handeye probe")
+    from handeye import probe
+    from handeye.envs.grasping import GraspConfig
+
+    config = GraspConfig()
+    rows = probe.moves(config)
+    if options.json is not None:
+        _write_json({"heights_m": probe.heights_m(config), "moves": rows}, options.json)
+    if options.json != "-":
+        probe.show(config, rows, Console())
+    return 0
+
+
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (_train, "train an experiment"),
     "evaluate": (_evaluate, "measure a checkpoint on fixed trials"),
@@ -303,6 +337,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "experiments": (_experiments, "list the experiments and what they cost"),
     "bench": (_bench, "measure speed"),
     "doctor": (_doctor, "check this machine"),
+    "probe": (_probe, "heights of the bin, and how far commanded moves really go"),
 }
 
 

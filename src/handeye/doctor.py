@@ -5,9 +5,11 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +24,22 @@ from handeye.reach import draw_sim
 Finding = tuple[bool, str, str]
 """(fine, what was found, how to mend it)."""
 
-EXTRAS = {"matplotlib": "report", "tensorboard": "tensorboard", "imageio_ffmpeg": "video"}
+EXTRAS = {
+    "mujoco": "grasp",
+    "mujoco_warp": "grasp",
+    "matplotlib": "report",
+    "tensorboard": "tensorboard",
+    "imageio_ffmpeg": "video",
+}
+REINSTALL = 'pip uninstall mujoco mujoco-warp warp-lang, then pip install "handeye[grasp]": an upgrade across versions \
+loses files'
+BUSY = "close what else runs"
 
 
 def examine(console: Console) -> int:
     """Print all findings. Returns 1 if something keeps handeye from working, else 0."""
     broken = 0
-    for essential, check in ((True, _essentials), (False, _speed), (False, _extras)):
+    for essential, check in ((True, _essentials), (True, _bin), (False, _speed), (False, _bin_speed), (False, _extras)):
         for fine, found, mend in check():
             broken += essential and not fine
             console.print(f"{'ok  ' if fine else 'LOOK'}  {found}", markup=False, highlight=False)
@@ -58,7 +69,7 @@ def _essentials() -> Iterator[Finding]:
 
 
 def _speed() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     threads = torch.get_num_threads()
     yield threads <= cores, f"{cores} cores, {threads} torch threads", f"set OMP_NUM_THREADS={cores}"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -70,8 +81,12 @@ def _speed() -> Iterator[Finding]:
     net = perception_net()
     with torch.no_grad():
         see_ms = 1e3 / 64 * seconds(lambda: perceive(net, pictures[..., None]), 0.5)
-    yield see_ms < 2, f"perception: {see_ms:.2f} ms a picture", "close what else runs: torch wants the cores alone"
+    yield see_ms < 2, f"perception: {see_ms:.2f} ms a picture", f"{BUSY}: torch wants the cores alone"
     yield _drawing(theta)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _drawing(theta: np.ndarray) -> Finding:
@@ -80,7 +95,76 @@ def _drawing(theta: np.ndarray) -> Finding:
     sim_us = 1e6 / len(theta) * seconds(lambda: reach_pictures.draw(*scene), 0.3)
     camera_us = 1e6 / len(theta) * seconds(lambda: camera_domain.draw(*scene, seeds), 0.3)
     found = f"drawing: {sim_us:.0f} µs a picture in sim, {camera_us:.0f} µs in the camera domain"
-    return sim_us < 200, found, "close what else runs; check NUMBA_NUM_THREADS and NUMBA_DISABLE_JIT"
+    return sim_us < 200, found, f"{BUSY}; check NUMBA_NUM_THREADS and NUMBA_DISABLE_JIT"
+
+
+def _bin() -> Iterator[Finding]:
+    """What grasping needs: physics and pictures. Nothing where neither is installed, which `_extras` tells."""
+    if not _can_grasp():
+        return
+    try:
+        yield from _bin_works()
+    except Exception as error:
+        yield False, f"the bin does not work: {type(error).__name__}: {error}", REINSTALL
+
+
+def _can_grasp() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("mujoco", "mujoco_warp", "warp"))
+
+
+def _bin_works() -> Iterator[Finding]:
+    from handeye.envs import rendering
+    from handeye.envs.rendering import CameraConfig
+
+    yield True, ", ".join(f"{name} {version(name)}" for name in ("mujoco", "mujoco-warp", "warp-lang")), ""
+    env = _small_bin(0)
+    before = env.bin.tip_m[:, 2].copy()
+    env.bin.step(np.arange(env.num_envs), np.array([[0, 0, -0.03, 0]] * env.num_envs), env.bin.closed.copy())
+    fell = before - env.bin.tip_m[:, 2]
+    moved = bool((fell > 0.02).all() and not env.bin.diverged.any())
+    yield moved, f"{env.num_envs} bins simulated, grippers sent down 3 cm went {100 * fell.mean():.1f} cm", REINSTALL
+    started = time.perf_counter()
+    picture = env.picture(CameraConfig(camera="shoulder"))
+    first_s, colours = time.perf_counter() - started, len(np.unique(picture[0].reshape(-1, 3), axis=0))
+    found = f"a bin drawn on {rendering.device()}: {colours} colours, grey {picture[0].min()} … {picture[0].max()}"
+    yield colours > 20 and float(picture[0].std()) > 10, found, REINSTALL
+    folder = rendering.kernel_folder()
+    mend = "set WARP_CACHE_PATH to a folder of yours: else every process compiles its kernels anew, for seconds"
+    found = f"first picture after {first_s:.1f} s; compiled kernels are kept in {folder}"
+    yield os.access(folder, os.W_OK), found, mend
+
+
+def _small_bin(threads: int) -> Any:
+    from handeye.envs.bin import BinConfig
+    from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+
+    config = GraspConfig(world=BinConfig(models=2, placements=1), observe="objects")
+    env = GraspVectorEnv(8, config, "disabled", threads=threads)
+    env.reset(seed=0)
+    return env
+
+
+def _bin_speed() -> Iterator[Finding]:
+    if not _can_grasp():
+        return
+    from handeye.envs.rendering import CameraConfig
+
+    single, every = _step_us(1), _step_us(0)
+    cores = _cores()
+    yield single < 60, f"physics: {single:.0f} µs a step on one thread", BUSY
+    found = f"physics: {every:.0f} µs a step on {cores} {'core' if cores == 1 else 'cores'}"
+    yield cores == 1 or every < 0.8 * single, found, f"{BUSY}: more threads bring little while others hold the cores"
+    env = _small_bin(0)
+    frame_ms = 1e3 / env.num_envs * seconds(lambda: env.picture(CameraConfig()), 0.5)
+    yield frame_ms < 4, f"pictures: {frame_ms:.2f} ms for 64×64", BUSY
+
+
+def _step_us(threads: int) -> float:
+    """Microseconds of a time step of a bin when eight are simulated together, after the objects have settled."""
+    env = _small_bin(threads)
+    everyone, still, world = np.arange(env.num_envs), np.zeros((env.num_envs, 4)), env.config.world
+    step = seconds(lambda: env.bin.step(everyone, still, env.bin.closed.copy()), 0.3)
+    return 1e6 * step / env.num_envs / round(world.step_s / world.timestep_s)
 
 
 def _extras() -> Iterator[Finding]:

@@ -12,7 +12,8 @@ from rich.console import Console
 from handeye import checkpoint, grasp
 from handeye.checkpoint import CheckpointError
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
-from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource
+from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
 from handeye.grasp import GraspLearning, world_of
 from handeye.metrics import wilson
@@ -20,6 +21,7 @@ from handeye.qtopt.workers import PolicyOf
 from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy
 
+SHAPE_COLUMNS = {"success": "is_success", "wedged": "wedged", "jammed": "jammed"}
 PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
 WORLDS = 50
@@ -130,47 +132,73 @@ def evaluated(name: str, objects: str) -> GraspConfig:
     return replace(policy_of(name)[1], world=world_of(objects))
 
 
-def evaluate(name: str, episodes: int, seed: int | None, objects: str, console: Console) -> dict[str, Any]:
+def evaluate(
+    name: str, episodes: int, seed: int | None, objects: str, console: Console, reward: RewardSource = "truth"
+) -> dict[str, Any]:
     """`handeye evaluate` for grasping: the dictionary of `--json`. Without a seed the protocol's scenes are used.
+
+    `reward` names who pays: `truth` or `pictures`.
 
     Raises:
         Misuse: no such policy, or too few or too many episodes.
         CheckpointError: as `load`.
     """
     check_episodes(episodes)
-    config = evaluated(name, objects)
+    config = replace(evaluated(name, objects), reward_source=reward)
     ended: list[Episode] = []
     with console.status(f"{name}: grasping") as status:
         for episode in play(name, config, protocol_seeds(seed, episodes), keep=()):
             ended.append(episode)
             status.update(f"{name}: {len(ended)} of {episodes} grasps")
     about = {"task": "grasp", "checkpoint": name, "objects": objects, "episodes": episodes, "seed": seed}
-    return about | grasp_figures(ended)
+    return about | {"reward_source": reward} | grasp_figures(ended)
 
 
 def grasp_figures(ended: list[Episode]) -> dict[str, Any]:
     """Success with Wilson's interval, what failed episodes failed of, lengths and returns."""
     success = [bool(episode.facts["is_success"][-1]) for episode in ended]
+    paid = [bool(episode.facts["rewarded"][-1]) for episode in ended]
     low, high = wilson(sum(success), len(success))
     failures = Counter(failure(episode) for episode, good in zip(ended, success, strict=True) if not good)
     return {
         "success": sum(success) / len(success),
         "ci_low": low,
         "ci_high": high,
-        # Both are the truth so far: the reward in use says what the simulator knows.
-        "label_success": float(np.mean([episode.reward[-1] > 0 for episode in ended])),
+        "label_success": sum(paid) / len(paid),
+        "label_errors": {
+            "false_positive": sum(said and not good for said, good in zip(paid, success, strict=True)),
+            "false_negative": sum(good and not said for said, good in zip(paid, success, strict=True)),
+        },
         "steps_mean": float(np.mean([len(episode.reward) for episode in ended])),
         "return_mean": float(np.mean([episode.reward.sum(dtype=np.float64) for episode in ended])),
         "failures": dict(failures.most_common()),
         "multi_object": sum(int(episode.facts["objects_held"][-1]) > 1 for episode in ended),
+        "shapes": shape_table(ended),
     }
 
 
+def shape_table(ended: list[Episode]) -> dict[str, dict[str, int]]:
+    """Of each family of objects that episodes were about: how many, and how many succeeded, wedged and jammed."""
+    last = [
+        {name: episode.facts[name][-1] for name in ("family", "is_success", "wedged", "jammed")} for episode in ended
+    ]
+    table = {}
+    for number, family in enumerate(FAMILY_NAMES):
+        own = [facts for facts in last if facts["family"] == number]
+        if own:
+            counts = {name: sum(bool(facts[fact]) for facts in own) for name, fact in SHAPE_COLUMNS.items()}
+            table[family] = {"episodes": len(own)} | counts
+    return table
+
+
 def failure(episode: Episode) -> str:
-    """What an unsuccessful episode failed of, the earliest in its course that applies."""
+    """What an unsuccessful episode failed of: what kept it from going on, or else the earliest in its course."""
     last = {name: values[-1] for name, values in episode.facts.items()}
     if last["diverged"]:
         return "diverged"
+    for name in ("wedged", "jammed"):
+        if last[name]:
+            return name
     if not last["closed"]:
         return "never closed" if episode.truncated else "stopped too early"
     if not last["pressed"]:

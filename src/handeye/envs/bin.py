@@ -29,8 +29,13 @@ FREE_FALL, BRAKE = 3, 0.3
 TRIES = 50
 PLACES, GAP_M = 8, 0.003
 """Places tried for each object, of which the lowest is taken; the air left between objects."""
+EASE_S = 0.4
+"""Simulated time in which a gripper goes to an easier start."""
 FASTEST, LOST_M = 1000.0, 0.6
 """Speed (m/s, rad/s) of any joint, and distance of any object from the tray, beyond which a simulation has diverged."""
+
+ASTRAY_M, FORCED_M = 0.03, 0.004
+"""A gripper is jammed further than this from where it was sent, and a finger that something keeps this far from it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ class BinConfig:
     """Range of the fingertips' height at the start."""
     start_offset_m: float = 0.05
     """The start lies within this of the tray's middle, in x and y."""
+    easy_start_m: float = 0.1
+    """Height of the fingertips, above the object that stands clearest, at the easiest start; see `Bin.ease`."""
     spread_m: float = 0.1
     """Objects are dropped within this of the tray's middle, in x and y."""
 
@@ -66,6 +73,7 @@ class BinConfig:
         need_one_of(self, "split", ("train", "heldout"))
         need(self, ("timestep_s",), 0.0005, 0.01)
         need(self, ("step_s", "grip_s"), self.timestep_s, 2)
+        need(self, ("easy_start_m",), self.lowest_m, self.highest_m)
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,8 @@ class Bin:
         self.gripper, self.closed = np.zeros((worlds, 4)), np.zeros(worlds, bool)
         self.rest_m = np.zeros((worlds, config.objects))
         """Height of each object (N, objects) when the episode began."""
+        self.ease = 1.0
+        """From 0, easy, to 1, as configured: how episodes that begin from now on are placed."""
         self.diverged = np.zeros(worlds, bool)
         """Whether a world (N,) moves as no world does: such a step is nobody's fault and teaches nothing."""
 
@@ -135,10 +145,10 @@ class Bin:
 
     def reset(self, ids: NDArray, rngs: list[np.random.Generator]) -> None:
         """Put settled scenes into worlds `ids`, chosen by their generators."""
-        chosen = [
-            self.placement(int(rng.integers(self.config.models)), int(rng.integers(self.config.placements)))
-            for rng in rngs
-        ]
+        self.put(ids, [self._chosen(rng) for rng in rngs])
+
+    def put(self, ids: NDArray, chosen: list[Placement]) -> None:
+        """Put these settled scenes into worlds `ids`."""
         for i, place in zip(ids, chosen, strict=True):
             self.models[i], self.shapes[i] = place.model, place.shapes
         self.batch.set_models(self.models)
@@ -148,7 +158,29 @@ class Bin:
         pos, quat, ctrl = self._commands(ids)
         self.mocap_pos[ids], self.mocap_quat[ids], self.ctrl[ids] = pos[:, None], quat[:, None], ctrl
         self.batch.forward(ids)
+        if self.ease < 1:
+            self.glide(ids, self._easier(ids), EASE_S)
         self.rest_m[ids], self.diverged[ids] = self.objects_m[ids, :, 2], False
+
+    def _chosen(self, rng: np.random.Generator) -> Placement:
+        """A random scene and placement; more often, the easier it is to be, the placement that stands clearest."""
+        config = self.config
+        number, which = int(rng.integers(config.models)), int(rng.integers(config.placements))
+        if self.ease < 1 and rng.random() >= self.ease:
+            kept = [self.placement(number, k).qpos[FIRST:].reshape(1, -1, 7) for k in range(config.placements)]
+            which = int(np.argmax([clearance_m(q[..., :2] - ORIGIN_M[:2]).mean() for q in kept]))
+        return self.placement(number, which)
+
+    def _easier(self, ids: NDArray) -> NDArray:
+        """Starts (n, 4) part of the way from those configured to just above the objects that stand clearest."""
+        place, easy = self.objects_m[ids], self.gripper[ids].copy()
+        clearest = clearance_m(place[..., :2]).argmax(1)
+        reach = self.config.reach_m
+        easy[:, :2] = np.clip(place[np.arange(len(ids)), clearest, :2], -reach, reach)
+        radius = np.array([[np.linalg.norm(bounds_m(shape)) for shape in self.shapes[i]] for i in ids])
+        clear = (place[..., 2] + radius).max(1) + GAP_M
+        easy[:, 2] = np.minimum(np.maximum(self.config.easy_start_m, clear), easy[:, 2])
+        return easy + self.ease * (self.gripper[ids] - easy)
 
     @property
     def objects_m(self) -> NDArray:
@@ -168,7 +200,23 @@ class Bin:
     @property
     def pressed(self) -> NDArray:
         """Contacts (N, objects, 2) between each object and each finger."""
-        return self.sensors[:, 3:].reshape(self.worlds, -1, 2)
+        count = self.config.objects
+        return self.sensors[:, 3 : 3 + 2 * count].reshape(self.worlds, count, 2)
+
+    @property
+    def leaning(self) -> NDArray[np.bool_]:
+        """Whether each object (N, objects) touches tray or table."""
+        count = self.config.objects
+        return self.sensors[:, 3 + 2 * count : 3 + 3 * count] > 0
+
+    @property
+    def jammed(self) -> NDArray[np.bool_]:
+        """Whether tray or table keep an empty gripper's fingers (N,) from where they should be, or it is far astray."""
+        astray = np.linalg.norm(self.tip_m - self.gripper[:, :3], axis=1) > ASTRAY_M
+        held = self.pressed.min(-1) > 0
+        off = np.abs(self.qpos[:, ARM_JOINTS:FIRST] - _fingers(self.closed)) > FORCED_M
+        touching = self.sensors[:, 3 + 3 * self.config.objects :] > 0
+        return astray | (~held.any(1) & (off & touching).any(1))
 
     def step(self, ids: NDArray, move: NDArray, closed: NDArray) -> None:
         """Send the gripper by `move` (n, 4: x, y, z in metres, yaw in rad), fingers first, and simulate `step_s`.
@@ -187,17 +235,43 @@ class Bin:
         # The arm arrives a little before the end, so that it is where the picture shows it.
         share = np.clip((time - begin) / ((1 - begin) * 0.8), 0, 1)[..., None]
         path = before[:, None] + share * (self.gripper[ids] - before)[:, None]
-        flat, held = path.reshape(-1, 4), np.repeat(closed, substeps)
-        pos, quat = _hand_pose(flat)
-        control = np.concatenate([_fingers(held), pos, quat], axis=1).reshape(len(ids), substeps, -1)
-        due = self.time[ids] + (substeps - 0.5) * config.timestep_s
-        self.batch.rollout(substeps, control, CONTROLS, record=(), ids=ids)
+        self.drive(ids, path, closed)
+
+    def glide(self, ids: NDArray, goal: NDArray, seconds: float) -> None:
+        """Send the grippers to `goal` (n, 4), starting and stopping softly, wherever that is."""
+        substeps = round(seconds / self.config.timestep_s)
+        share = (1 - np.cos(np.pi * np.arange(1, substeps + 1) / substeps)) / 2
+        start = self.gripper[ids]
+        self.gripper[ids] = goal
+        self.drive(ids, start[:, None] + share[:, None] * (goal - start)[:, None], self.closed[ids])
+
+    def drive(self, ids: NDArray, path: NDArray, closed: NDArray) -> None:
+        """Simulate T time steps with the gripper sent along `path` (n, T, 4) and the fingers `closed` (n,)."""
+        substeps = path.shape[1]
+        pos, quat = _hand_pose(path.reshape(-1, 4))
+        control = np.concatenate([_fingers(np.repeat(closed, substeps)), pos, quat], axis=1)
+        due = self.time[ids] + (substeps - 0.5) * self.config.timestep_s
+        self.batch.rollout(substeps, control.reshape(len(ids), substeps, -1), CONTROLS, record=(), ids=ids)
         self.batch.forward(ids)
         # MuJoCo starts a simulation that went wrong anew, which its clock tells.
         speed = np.abs(self.qvel[ids]).max(1)
         self.diverged[ids] = (
             (self.time[ids] < due) | ~(speed < FASTEST) | (np.abs(self.objects_m[ids, :, :2]) > LOST_M).any((1, 2))
         )
+
+    def keep(self, ids: NDArray) -> list[NDArray]:
+        """What these worlds are now, for `restore`."""
+        return [field[ids].copy() for field in self._fields()]
+
+    def restore(self, ids: NDArray, kept: list[NDArray]) -> None:
+        """Make these worlds again what they were."""
+        for field, values in zip(self._fields(), kept, strict=True):
+            field[ids] = values
+        self.batch.forward(ids)
+
+    def _fields(self) -> tuple[NDArray, ...]:
+        physics = (self.qpos, self.qvel, self.time, self.ctrl, self.mocap_pos, self.mocap_quat)
+        return *physics, self.gripper, self.closed, self.diverged
 
     def _commands(self, ids: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         return *_hand_pose(self.gripper[ids]), _fingers(self.closed[ids])
@@ -240,6 +314,12 @@ def _hand_pose(gripper: NDArray) -> tuple[NDArray, NDArray]:
     # A turn about z, after the half turn about y that points the hand down.
     quat = np.stack([zero, -np.sin(half), np.cos(half), zero], axis=1)
     return gripper[:, :3] + ORIGIN_M + [0, 0, scene.PALM_M + scene.FINGER_M], quat
+
+
+def clearance_m(place_m: NDArray) -> NDArray:
+    """How far each object (n, objects) is from the nearest other and from the walls, of places (n, objects, 2)."""
+    apart = np.linalg.norm(place_m[:, :, None] - place_m[:, None], axis=-1) + 9 * np.eye(place_m.shape[1])
+    return np.minimum(apart.min(-1), scene.TRAY_HALF_M - np.abs(place_m).max(-1))
 
 
 def _fingers(closed: NDArray) -> NDArray:

@@ -94,6 +94,8 @@ class Oracle:
     near_m: float = 0.004
     depth_m: float = 0.014
     """How far the fingertips go below an object's middle."""
+    wanted: NDArray | None = None
+    """Numbers (N,) of the objects to go for, instead of those that stand clearest."""
     chosen: NDArray = field(default_factory=lambda: np.zeros(0, int))
 
     def __call__(self, observation: Observation, /) -> NDArray:
@@ -103,7 +105,7 @@ class Oracle:
             self.chosen = np.zeros(self.env.num_envs, int)
         new = self.env.steps == 0
         if new.any():
-            self.chosen[new] = self._clearest()[new]
+            self.chosen[new] = (self._clearest() if self.wanted is None else self.wanted)[new]
         place, offset, angle = self._target(rows)
         away = np.concatenate([place[:, :2] + offset - bins.gripper[:, :2], np.zeros((len(rows), 1))], 1)
         turn = (angle - bins.gripper[:, 3] + np.pi / 2) % np.pi - np.pi / 2

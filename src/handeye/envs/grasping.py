@@ -1,7 +1,7 @@
 """`handeye/Grasp-v0`: grasp anything from a bin with a parallel gripper, in a closed loop on pictures."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from handeye.envs import rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
-from handeye.envs.rendering import CameraConfig, Look, RayCaster
+from handeye.envs.course import Course
+from handeye.envs.rendering import CameraConfig, Look
+from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
 
@@ -21,8 +23,7 @@ ACTION = 8
 SINE, COSINE, CLOSE, OPEN, TERMINATE = 3, 4, 5, 6, 7
 """Places in an action after the displacement (3)."""
 OBSERVE = ("image", "objects", "both")
-ROSE_M = 0.02
-"""An object that is held rose when it is this much above where it lay."""
+RewardSource = Literal["truth", "pictures"]
 LARGE = CameraConfig(camera="shoulder", width_px=640, height_px=512)
 
 
@@ -35,6 +36,9 @@ class GraspConfig:
     observe: Literal["image", "objects", "both"] = "image"
     """Beside `state`: the picture, or `objects`: where they are about the fingertips, nearest first."""
     max_steps: int = 20
+    reward_source: RewardSource = "truth"
+    """Who says whether a grasp succeeded: the simulator, or two pictures as on a robot (`envs/subtraction.py`)."""
+    subtraction: SubtractionConfig = field(default_factory=SubtractionConfig)
     success_reward: float = 1.0
     step_reward: float = -0.05
     """Of every step before the last."""
@@ -69,6 +73,7 @@ class GraspConfig:
         need(self, ("slow_share",), 0, 1)
         need_one_of(self, "termination", ("heuristic", "learned"))
         need_one_of(self, "observe", OBSERVE)
+        need_one_of(self, "reward_source", get_args(RewardSource))
 
 
 def action_space(config: GraspConfig) -> spaces.Box:
@@ -99,8 +104,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     **How an episode ends.** Terminated by its termination, or by success at the last step; truncated without success at
     the last step, or when the simulation diverged.
 
-    `info`, each (N,): `is_success`, `objects_held`, `height_m`, `diverged`; whether so far the fingers `closed`, both
-    `pressed` one object, and it `rose` with them.
+    `info`, each (N,): `is_success`, the truth; `rewarded`, what the reward in use said; `objects_held`, `height_m`,
+    `diverged`; `wedged`, an object that would count as lifted touches tray or table; and those of `Course`.
     """
 
     def __init__(
@@ -124,13 +129,14 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.rngs = [np.random.default_rng() for _ in range(num_envs)]
         self.bin = Bin(num_envs, self.config.world, threads)
         self.look = Look.plain(num_envs, self.bin.models[0])
-        self.casters: dict[CameraConfig, RayCaster] = {}
+        self.casters: dict[CameraConfig, rendering.Renderer] = {}
         view = self.config.view
         self.image = np.zeros((num_envs, view.height_px, view.width_px, 3), np.uint8)
+        self.judge = Judge(self.config.subtraction)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
-        flags: NDArray[np.bool_] = np.zeros((5, num_envs), bool)
-        self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen = (flags[k] for k in range(5))
+        self.course = Course(self.bin)
+        self.success, self.rewarded, self.bonus_paid = np.zeros((3, num_envs), bool)
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
@@ -138,6 +144,18 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
         self._start(np.flatnonzero(mask))
         return self._observe(np.arange(self.num_envs)), self._info()
+
+    def ease(self, share: float) -> None:
+        """From 0, easy, to 1, as configured: how the episodes that begin from now on are placed.
+
+        An easy episode begins with open fingers just above the object that stands clearest, in the placement of its
+        scene that does; `share` is how far from there its start lies, and how rarely that placement is taken.
+
+        Raises: Misuse for a share outside [0, 1].
+        """
+        if not 0 <= share <= 1:
+            raise Misuse(f"ease must be in 0 (easy) … 1 (as configured), got {share}")
+        self.bin.ease = float(share)
 
     def _start(self, which: NDArray) -> None:
         if not len(which):
@@ -147,8 +165,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         for i in which:
             self.look.draw(i, self.bin.models[i], level, self.rngs[i])
         self.steps[which] = 0
-        for flags in (self.done, self.success, self.bonus_paid, self.has_closed, self.has_pressed, self.has_risen):
+        for flags in (self.done, self.success, self.rewarded, self.bonus_paid):
             flags[which] = False
+        self.course.begin(which)
 
     def step(self, actions: NDArray) -> tuple:
         actions = np.asarray(actions, np.float64)
@@ -178,15 +197,26 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         last[moving] = self.steps[moving] >= config.max_steps
         diverged = self.bin.diverged & ~self.done
         over = stop | last
-        high_enough = (config.termination == "heuristic") | (self.bin.tip_m[:, 2] > config.stop_height_m)
-        self.success = np.where(over, self.objects_held.any(1) & high_enough & ~diverged, self.success)
+        self._judge(np.flatnonzero(over & ~diverged))
         reward = np.zeros(count)
         reward[moving] = config.step_reward
         reward[over] = 0.0
         reward[going] += extra
-        reward[over & self.success] += config.success_reward
-        terminated = (stop | (last & self.success)) & ~diverged
+        reward[over & self.rewarded] += config.success_reward
+        terminated = (stop | (last & self.rewarded)) & ~diverged
         return reward.astype(np.float32), terminated, (last & ~terminated) | diverged
+
+    def _judge(self, ended: NDArray) -> None:
+        """Whether these episodes succeeded, in truth and by the reward in use."""
+        config, height = self.config, self.bin.tip_m[ended, 2]
+        high_enough = (config.termination == "heuristic") | (height > config.stop_height_m)
+        self.success[ended] = self.objects_held[ended].any(1) & high_enough
+        self.rewarded[ended] = self.success[ended]
+        if config.reward_source == "pictures":
+            # A robot knows its own hand: open or low, it lifts nothing.
+            likely = ended[self.bin.closed[ended] & high_enough & (height > config.lift_m)]
+            self.rewarded[ended] = False
+            self.rewarded[likely] = self.judge(self.bin, self.look, likely)
 
     def _stops(self, actions: NDArray, which: NDArray) -> NDArray[np.bool_]:
         """Whether these actions end their episodes."""
@@ -211,23 +241,20 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         below = goal[:, 2] < world.lowest_m
         beyond = (np.abs(goal[:, :2]) > world.reach_m).any(1)
         self.bin.step(which, move, closed)
-        self._note(which)
+        self.course.note(which)
         reached = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
         self.bonus_paid[which] |= reached
         return reached * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
 
-    def _note(self, which: NDArray) -> None:
-        """Remember of these environments what happened in the episode."""
-        between = (self.bin.pressed[which] > 0).all(-1)
-        risen = self.bin.objects_m[which, :, 2] - self.bin.rest_m[which] > ROSE_M
-        self.has_closed[which] |= self.bin.closed[which]
-        self.has_pressed[which] |= between.any(1)
-        self.has_risen[which] |= (between & risen).any(1)
+    @property
+    def lifted(self) -> NDArray[np.bool_]:
+        """Which objects (N, objects) are above where they lay and pressed by both fingers."""
+        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
 
     @property
     def objects_held(self) -> NDArray[np.bool_]:
-        """Which objects (N, objects) are lifted above where they lay and pressed by both fingers."""
-        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
+        """Which objects (N, objects) are lifted and touch neither tray nor table: the fingers alone hold them."""
+        return self.lifted & ~self.bin.leaning
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
@@ -238,12 +265,12 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def _info(self) -> dict[str, Any]:
         return {
             "is_success": self.success.copy(),
+            "rewarded": self.rewarded.copy(),
             "objects_held": self.objects_held.sum(1),
             "height_m": self.bin.tip_m[:, 2],
             "diverged": self.bin.diverged.copy(),
-            "closed": self.has_closed.copy(),
-            "pressed": self.has_pressed.copy(),
-            "rose": self.has_risen.copy(),
+            "wedged": (self.lifted & self.bin.leaning).any(1),
+            **self.course.facts(),
         }
 
     def _observe(self, changed: NDArray[np.intp]) -> Observation:
@@ -271,7 +298,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def picture(self, view: CameraConfig, which: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
         """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now."""
         if view not in self.casters:
-            self.casters[view] = RayCaster(self.bin.models[0], self.num_envs, view, self.threads)
+            self.casters[view] = rendering.renderer(self.bin.models[0], self.num_envs, view, self.threads)
         bins, look = self.bin, self.look
         rows = np.arange(self.num_envs) if which is None else which
         eyes = rendering.eyes(view.camera, look, bins.gripper, bins.cam_pos, bins.cam_mat)
@@ -305,6 +332,10 @@ class GraspEnv(gym.Env):
             raise RuntimeError("the episode has ended: call reset() before step()")
         observation, reward, terminated, truncated, info = self.batch.step(np.asarray(action)[None])
         return first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), first(info)
+
+    def ease(self, share: float) -> None:
+        """As of the vector environment."""
+        self.batch.ease(share)
 
     def render(self) -> NDArray[np.uint8] | None:
         frames = self.batch.render()

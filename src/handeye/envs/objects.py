@@ -20,7 +20,7 @@ KINDS = (
     ("box", "cylinder", "ellipsoid"),
 )
 """Kinds of the three primitives of each slot."""
-SLOTS = len(KINDS)
+SLOTS, PARTS = len(KINDS), len(KINDS[0])
 
 DENSITY_KG_M3 = (250.0, 900.0)
 FRICTION = (0.7, 1.2)
@@ -248,6 +248,7 @@ FAMILIES: tuple[dict[str, Callable[[Rng], list[Placed]]], ...] = (
     {"hammer": _hammer, "bottle": _bottle, "lamp": _lamp},
 )
 """Families of each slot."""
+FAMILY_NAMES = tuple(name for slot in FAMILIES for name in slot)
 
 
 def _times(left: list[float], right: list[float]) -> list[float]:

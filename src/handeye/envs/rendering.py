@@ -4,7 +4,8 @@ import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 import mujoco
 import mujoco_warp as mjw
@@ -38,11 +39,14 @@ class CameraConfig:
     randomise: Literal["off", "mild", "strong"] = "off"
     """How much pose, field of view, light and colours change from episode to episode."""
     shadows: bool = False
+    renderer: Literal["rays", "opengl"] = "rays"
+    """`rays` draws all worlds in one call, anywhere; `opengl` draws large pictures faster, where there is an OpenGL."""
 
     def __post_init__(self) -> None:
         need(self, ("width_px", "height_px"), 8, 2048)
         need_one_of(self, "camera", CAMERAS)
         need_one_of(self, "randomise", tuple(LEVELS))
+        need_one_of(self, "renderer", ("rays", "opengl"))
 
 
 class RayCaster:
@@ -120,6 +124,23 @@ class _Part:
         return (self.picture.numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
 
 
+class Renderer(Protocol):
+    """Draws worlds as `RayCaster` does."""
+
+    def draw(
+        self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
+    ) -> NDArray[np.uint8]: ...
+
+
+def renderer(model: mujoco.MjModel, worlds: int, config: CameraConfig, threads: int) -> Renderer:
+    """What draws such pictures, of so many worlds at once. Raises: Failure for `opengl` where there is none."""
+    if config.renderer == "rays":
+        return RayCaster(model, worlds, config, threads)
+    from handeye.envs.opengl import OpenGL
+
+    return OpenGL(model, config)
+
+
 def _fill(array: wp.array, values: NDArray) -> None:
     """Write values into an array of either device, broadcast to its shape."""
     shape = (*array.shape, *array.dtype._shape_) if hasattr(array.dtype, "_shape_") else array.shape
@@ -175,3 +196,15 @@ def eyes(
         eye, aim = np.array(scene.SHOULDER_M), np.array(scene.SHOULDER_AIM_M)
     eye, aim = eye + look.eye_m, aim + look.aim_m
     return eye, scene.axes_looking(eye, aim), fovy
+
+
+def device() -> str:
+    """What draws: the name of the processor or the GPU."""
+    wp.init()
+    return str(wp.get_preferred_device().name)
+
+
+def kernel_folder() -> Path:
+    """Where compiled kernels are kept from one process to the next."""
+    wp.init()
+    return Path(str(wp.config.kernel_cache_dir))

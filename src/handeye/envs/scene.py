@@ -44,8 +44,10 @@ FINGER_FRICTION = 1.0
 
 OFF_CENTRE_M = np.array([2e-4, 1e-4, 3e-4])
 
-FOLLOW_OFFSET_M = np.array([-0.40, 0.0, 0.42])
-"""The camera that moves with the gripper's x and y: where it is from the tray's bottom below the fingertips."""
+FOLLOW_OFFSET_M = np.array([0.40, 0.0, 0.42])
+"""The camera that moves with the gripper's x and y: where it is from the tray's bottom below the fingertips.
+
+It looks from opposite the robot: from the robot's side, the upper arm is at times in its way."""
 FOLLOW_AIM_M = 0.03
 """Height of the point that it looks at."""
 SHOULDER_M, SHOULDER_AIM_M = [0.14, -0.42, 0.62], [0.54, 0.0, 0.03]
@@ -57,6 +59,8 @@ ORIGIN_M = np.array([*TRAY_CENTRE_M, FLOOR_M])
 TABLE, TRAY = slice(0, 1), slice(1, 6)
 """Geoms of the table, and of the tray's bottom and walls."""
 
+TINTS = (1.0, 0.8, 1.2)
+"""Shades of an object's colour, a part each."""
 ROLL_DAMPING = 1e-4
 """N m s (and N s/m, which is next to nothing)."""
 
@@ -240,7 +244,7 @@ def _object(world: mujoco.MjsBody, number: int, shape: Shape) -> None:
     body = world.add_body(name=f"object{number}", pos=[TRAY_CENTRE_M[0], TRAY_CENTRE_M[1], 0.1 + 0.1 * number])
     # Without it round things roll for ever. Between 0.01 and 0.1 kg, it slows a turn within a second and no fall.
     body.add_joint(name=f"object{number}", type=mujoco.mjtJoint.mjJNT_FREE, damping=ROLL_DAMPING)
-    for tint, part in zip((1, 0.8, 1.2), shape.parts, strict=True):
+    for tint, part in zip(TINTS, shape.parts, strict=True):
         shade = np.clip(np.array(shape.rgb) * tint, 0, 1)
         # MuJoCo stores less for a body whose mass is centred; off by this much, all have one layout.
         place = np.array(part.pos_m) + OFF_CENTRE_M
@@ -252,12 +256,18 @@ def _object(world: mujoco.MjsBody, number: int, shape: Shape) -> None:
 
 
 def _senses(spec: mujoco.MjSpec, objects: int) -> None:
-    """The fingertips' place, then how hard each object is pressed by each finger."""
+    """The fingertips' place; how hard each object is pressed by each finger; what touches tray or table.
+
+    The latter for each object, then for each finger.
+    """
     spec.add_sensor(name="tip", type=mujoco.mjtSensor.mjSENS_FRAMEPOS, objtype=mujoco.mjtObj.mjOBJ_SITE, objname="tip")
-    for number in range(objects):
-        for side in ("left", "right"):
-            sensor = spec.add_sensor(
-                name=f"press{number}_{side}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_GEOM,
-                objname=f"pad_{side}", reftype=mujoco.mjtObj.mjOBJ_BODY, refname=f"object{number}",
-            )  # fmt: skip
-            sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 3, 1]
+    geom, body = mujoco.mjtObj.mjOBJ_GEOM, mujoco.mjtObj.mjOBJ_BODY
+    names, pads = [f"object{number}" for number in range(objects)], ("pad_left", "pad_right")
+    pairs = [(geom, pad, name) for name in names for pad in pads]
+    pairs += [(body, name, "world") for name in names] + [(geom, pad, "world") for pad in pads]
+    for kind, name, other in pairs:
+        sensor = spec.add_sensor(
+            name=f"{name}_{other}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=kind, objname=name, reftype=body,
+            refname=other,
+        )  # fmt: skip
+        sensor.intprm[:3] = [1 << int(mujoco.mjtConDataField.mjCONDATA_FOUND), 3, 1]

@@ -1,0 +1,78 @@
+import gc
+
+import numpy as np
+import pytest
+
+from handeye.envs import opengl
+from handeye.envs.bin import BinConfig
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+from handeye.envs.rendering import CAMERAS, CameraConfig
+from handeye.errors import Failure, Misuse
+
+
+@pytest.fixture(scope="module")
+def env():
+    ours = GraspVectorEnv(
+        2, GraspConfig(world=BinConfig(models=2, placements=1), observe="objects"), "disabled", threads=1
+    )
+    ours.reset(seed=0)
+    return ours
+
+
+def pictures(env, camera="shoulder", size=(96, 64)):
+    """By OpenGL, or None where there is none: what a user then meets is tested below."""
+    try:
+        return env.picture(CameraConfig(camera, *size, renderer="opengl")).astype(int)
+    except Failure as failure:
+        assert "renderer='rays'" in str(failure)
+        return None
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_both_renderers_show_the_same(env, camera):
+    drawn = pictures(env, camera)
+    rays = env.picture(CameraConfig(camera, 96, 64)).astype(int)
+    if drawn is not None:
+        assert drawn.shape == rays.shape
+        # Edges differ: rays are not smoothed.
+        assert np.median(np.abs(drawn - rays)) <= 4 and np.abs(drawn - rays).mean() < 12
+        assert np.abs(drawn - rays[:, ::-1]).mean() > 12
+
+
+def test_no_frame_is_stale_and_the_worlds_are_apart(env):
+    before = pictures(env)
+    env.bin.step(np.array([1]), np.array([[0.05, 0.05, -0.05, 0.4]]), np.zeros(1, bool))
+    after = pictures(env)
+    if before is not None:
+        assert (after[0] == before[0]).all() and (after[1] != before[1]).any()
+
+
+def test_contexts_come_and_go(env):
+    model = env.bin.models[0]
+    for _ in range(3):
+        try:
+            opengl.OpenGL(model, CameraConfig(renderer="opengl"))
+        except Failure:
+            return
+        gc.collect()
+    assert pictures(env) is not None
+
+
+def test_without_an_opengl_the_reasons_and_the_way_out_are_told(env, monkeypatch):
+    def fails(name):
+        raise ImportError(f"no {name}\nat all")
+
+    monkeypatch.setattr(opengl.importlib, "import_module", fails)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr(opengl.sys, "platform", "linux")
+    with pytest.raises(Failure, match=r"egl: no mujoco.egl; glfw: no DISPLAY; osmesa: no .*renderer='rays'"):
+        env.picture(CameraConfig(width_px=40, renderer="opengl"))
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    with pytest.raises(Failure, match=r"no OpenGL here \(osmesa: no mujoco.osmesa\)"):
+        env.picture(CameraConfig(width_px=40, renderer="opengl"))
+
+
+def test_an_unknown_renderer_is_refused():
+    with pytest.raises(Misuse, match=r"renderer must be one of rays, opengl, got 'vulkan'"):
+        CameraConfig(renderer="vulkan")
