@@ -2,10 +2,15 @@ import numpy as np
 import pytest
 import torch
 
+from handeye import grasp
+from handeye.envs.bin import BinConfig
+from handeye.envs.grasping import GraspConfig, GraspVectorEnv
+from handeye.envs.rendering import CameraConfig
 from handeye.nn import parameter_count
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, scorer, theta_of, to_inputs
 from handeye.qtopt.paper_network import PaperQ
+from handeye.qtopt.spatial_network import SpatialQ, View
 
 BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
 
@@ -13,6 +18,14 @@ BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
 def pictures(count, size=64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Inputs(torch.rand((count, 3, size, size), generator=generator), torch.rand((count, 3), generator=generator))
+
+
+VIEW = View(((0.5, 0.1, 0.0), (-0.1, -0.4, 0.1), (0.02, 0.1, 1.0)))
+
+
+def spatial(**fields):
+    config = CompactConfig(merge="spatial", channels=(8, 8, 8, 8), features=16, width=16, **fields)
+    return SpatialQ((64, 64), 3, VIEW, config)
 
 
 def some_actions(count, samples, seed=1):
@@ -37,9 +50,10 @@ def test_the_papers_network_has_its_parameters_and_its_feature_maps(paper):
         assert paper.after[:-7](maps).shape == (1, 64 * 8 * 8)
 
 
+@pytest.mark.parametrize("make", [small, spatial])
 @pytest.mark.parametrize("norm", ["none", "batch", "layer", "group"])
-def test_scoring_on_a_shared_encoding_is_scoring_each_action_from_the_start(norm):
-    net, inputs, actions = small(norm=norm).eval(), pictures(3), some_actions(3, 5)
+def test_scoring_on_a_shared_encoding_is_scoring_each_action_from_the_start(norm, make):
+    net, inputs, actions = make(norm=norm).eval(), pictures(3), some_actions(3, 5)
     with torch.no_grad():
         together = net.score(net.encode(inputs)[0], actions)
         for k in range(5):
@@ -86,16 +100,16 @@ def test_an_untrained_network_hears_action_and_state():
     assert torch.equal(*same)
 
 
-@pytest.mark.parametrize("sight", ["aux", "bottleneck"])
+@pytest.mark.parametrize(("make", "sight"), [(small, "aux"), (small, "bottleneck"), (spatial, "aux")])
 @pytest.mark.parametrize("beta", [0.0, 0.8, 1.0])
-def test_the_gradient_of_q_enters_sight_times_one_minus_beta(sight, beta):
+def test_the_gradient_of_q_enters_sight_times_one_minus_beta(make, sight, beta):
     def gradients(share):
         torch.manual_seed(3)
-        net = small(sight=sight, beta=share)
-        torch.nn.init.normal_(net.body.head.out.weight)
+        net = make(sight=sight, beta=share)
+        hidden, out = (net.hidden, net.out) if make is spatial else (net.body.head.hidden, net.body.head.out)
+        torch.nn.init.normal_(out.weight)
         net.score(net.encode(pictures(2))[0], some_actions(2, 3)).sum().backward()
-        first = net.tower.layers[0].weight.grad
-        return first, net.body.head.hidden.weight.grad
+        return next(net.parameters()).grad, hidden.weight.grad
 
     (sight_whole, head_whole), (sight_part, head_part) = gradients(0.0), gradients(beta)
     assert sight_whole.abs().max() > 0
@@ -133,3 +147,26 @@ def test_observations_become_inputs():
 def test_a_network_reads_displacements_as_shares_of_their_bounds():
     action = torch.tensor([0.06, -0.03, 0.0, 0.1, 0.9, 1.0, 0.0, 0.0])
     assert torch.allclose(for_network(action, BOUNDS), torch.tensor([1.0, -0.5, 0.0, 0.1, 0.9, 1.0, 0.0, 0.0]))
+
+
+def test_a_spatial_network_reads_the_picture_where_the_action_leads():
+    # A feature map that is its own column and row: what is read at a place is the place.
+    net = spatial()
+    axis = (torch.arange(16) + 0.5) / 8 - 1
+    maps = torch.stack([axis.expand(16, 16), axis[:, None].expand(16, 16)])[None]
+    share = torch.tensor([[[0.2, -0.3], [0.0, 0.0], [-0.6, 0.5]]])
+    assert torch.allclose(net._at(maps, share), VIEW.project(share), atol=1e-5)
+    assert torch.allclose(VIEW.project(torch.zeros(2)), torch.tensor([0.0, 0.1]))
+
+
+def test_the_camera_that_follows_shows_objects_where_its_view_says():
+    config = GraspConfig(view=CameraConfig(width_px=128, height_px=128))
+    env = GraspVectorEnv(6, config, "disabled", world=BinConfig(models=6, placements=1, objects=1))
+    image = env.reset(seed=1)[0]["image"].astype(float)
+    away = (env.bin.objects_m[:, 0, :2] - env.bin.gripper[:, :2]) / config.move_m
+    places = grasp.follow_view(config).project(torch.as_tensor(away, dtype=torch.float32)).numpy()
+    for picture, place in zip(image, places, strict=True):
+        if np.abs(place).max() < 0.8:
+            column, row = ((place + 1) * 64).astype(int)
+            coloured = np.ptp(picture[row - 3 : row + 4, column - 3 : column + 4], axis=-1).max()
+            assert coloured > 40, (place, coloured)

@@ -68,6 +68,8 @@ class GraspLearning:
         need_one_of(self, "network", ("state", "picture", "paper"))
         need_one_of(self, "guide", tuple(GUIDES))
         view = self.env.view
+        if self.network == "picture" and self.net.merge == "spatial" and self.env.view.camera != "follow":
+            raise Misuse(f"net.merge=spatial needs env.view.camera=follow, got {self.env.view.camera}")
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from handeye.errors import need, need_one_of
+from handeye.errors import Misuse, need, need_one_of
 from handeye.modular.losses import scaled_gradient
 from handeye.nn import low_precision, to_float
 from handeye.qtopt import actions
@@ -130,6 +130,8 @@ class CompactConfig:
         need(self, ("beta",), 0, 1)
         need_one_of(self, "sight", ("pixels", "aux", "bottleneck"))
         need_one_of(self, "merge", ("late", "spatial"))
+        if self.merge == "spatial" and self.sight == "bottleneck":
+            raise Misuse("sight=bottleneck shows the head no feature maps: use merge=late")
         need(self, ("first_value",), 0, 0.999, above=True)
         need_one_of(self, "norm", NORMS)
 
@@ -186,7 +188,7 @@ class PictureQ(nn.Module):
     def __init__(self, size: tuple[int, int], state: int, config: CompactConfig) -> None:
         """`size`: height and width of the pictures."""
         super().__init__()
-        self.config, positions = config, POSITION * config.nearest
+        self.sight, self.beta, positions = config.sight, config.beta, POSITION * config.nearest
         self.tower = Tower(size, config)
         self.theta = None if config.sight == "pixels" else nn.Linear(config.features, positions)
         joined = config.features + (positions if config.sight == "aux" else 0)
@@ -198,8 +200,8 @@ class PictureQ(nn.Module):
         if self.theta is None:
             return self.body.encode(features, inputs.state), None
         theta = self.theta(features)
-        known = theta if self.config.sight == "bottleneck" else torch.cat([features, theta], 1)
-        return self.body.encode(scaled_gradient(known, 1 - self.config.beta), inputs.state), theta
+        known = theta if self.sight == "bottleneck" else torch.cat([features, theta], 1)
+        return self.body.encode(scaled_gradient(known, 1 - self.beta), inputs.state), theta
 
     def score(self, encoding: Tensor, action: Tensor) -> Tensor:
         return self.body.head(encoding, action)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from handeye.modular.losses import scaled_gradient
 from handeye.qtopt import actions
-from handeye.qtopt.networks import CompactConfig, Inputs, Norm, normed, scaled_state, start_low
+from handeye.qtopt.networks import POSITION, CompactConfig, Inputs, Norm, normed, scaled_state, start_low
 
 
 class View(NamedTuple):
@@ -34,7 +35,8 @@ class SpatialQ(nn.Module):
     """Q of small pictures by a camera that moves with the gripper.
 
     The head is shown: the feature map where the action leads (sampled between its cells), the map below the gripper,
-    the whole picture's features, the state and the action. Nothing but the first is computed for every action.
+    the whole picture's features, the state and the action. Nothing but the first is computed for every action. With
+    `config.sight` `aux` it also says Θ̂, is shown it, and the gradient of L_q enters the picture's features times 1 − β.
     """
 
     def __init__(self, size: tuple[int, int], state: int, view: View, config: CompactConfig) -> None:
@@ -49,7 +51,9 @@ class SpatialQ(nn.Module):
             nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(channels * cells, config.features),
             normed(kind, config.features, flat=True), nn.ReLU(),
         )  # fmt: skip
-        known = config.features + channels + state * config.proprioception
+        self.beta, positions = config.beta, POSITION * config.nearest
+        self.theta = nn.Linear(config.features, positions) if config.sight == "aux" else None
+        known = config.features + channels + state * config.proprioception + (positions if self.theta else 0)
         self.of_known = nn.Linear(known, config.width)
         self.of_place = nn.Linear(channels, config.width, bias=False)
         self.of_action = nn.Linear(actions.SIZE, config.width, bias=False)
@@ -57,12 +61,16 @@ class SpatialQ(nn.Module):
         self.out = nn.Linear(config.width, 1)
         start_low(self.out, config.first_value)
 
-    def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor], None]:
+    def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
         """Feature maps (N, C, H / 4, W / 4), and what else the head is shown, (N, width)."""
         maps = self.maps(inputs.seen - 0.5)
-        below = self._at(maps, inputs.state.new_zeros(len(maps), 1, 2))[:, 0]
-        parts = [self.whole(maps), below] + ([scaled_state(inputs.state)] if self.proprioception else [])
-        return (maps, self.of_known(torch.cat(parts, 1))), None
+        features = self.whole(maps)
+        theta = None if self.theta is None else self.theta(features)
+        through = maps if theta is None else scaled_gradient(maps, 1 - self.beta)
+        parts = [features] if theta is None else [scaled_gradient(torch.cat([features, theta], 1), 1 - self.beta)]
+        parts.append(self._at(through, inputs.state.new_zeros(len(maps), 1, 2))[:, 0])
+        parts += [scaled_state(inputs.state)] if self.proprioception else []
+        return (through, self.of_known(torch.cat(parts, 1))), theta
 
     def score(self, encoding: tuple[Tensor, Tensor], action: Tensor) -> Tensor:
         maps, known = encoding

@@ -199,7 +199,7 @@ class QLearner:
             sight = perception_loss(
                 seen.float(), theta_of(torch.as_tensor(batch["observation"]["objects"]), seen.shape[1])
             )
-            loss, values["l_p"] = task + self.net.config.beta * sight, sight.item()
+            loss, values["l_p"] = task + self.net.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
         if self.done % self.lag == 0:
