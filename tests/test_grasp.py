@@ -1,0 +1,118 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import handeye
+from handeye import checkpoint, cli, experiments, grasp, grasp_results
+from handeye.envs.bin import BinConfig
+from handeye.envs.grasping import GraspVectorEnv
+from handeye.errors import Misuse
+from handeye.grasp import GraspLearning
+from handeye.qtopt.networks import CompactConfig
+
+TINY = [
+    "--run.rounds", "4", "--run.first-rounds", "2", "--run.environments", "4", "--run.updates", "2",
+    "--run.off-frames", "200", "--run.on-frames", "200", "--env.world.models", "2", "--env.world.placements", "1",
+    "--env.max-steps", "6", "--learn.batch", "16", "--learn.labelled", "32",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def few_scenes(monkeypatch):
+    monkeypatch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+
+
+def grasping():
+    return [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.task == "grasp"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grasp") / "run"
+    assert cli.main(["train", "grasp-state", "--out", str(folder), *TINY]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", grasping())
+def test_every_experiment_survives_being_written_and_read(name):
+    config = experiments.find(name).config
+    stored = json.loads(json.dumps(dataclasses.asdict(config)))
+    assert grasp.read_config(stored) == config
+    with pytest.raises(KeyError):
+        grasp.read_config({**stored, "colour": 3})
+
+
+@pytest.mark.parametrize("name", grasping())
+def test_every_experiment_has_a_network_that_sees_its_observations(name):
+    config = experiments.find(name).config
+    net = grasp.new_net(config).eval()
+    world = dataclasses.replace(config.observed, world=BinConfig(models=1, placements=1))
+    env = GraspVectorEnv(1, world, "disabled")
+    observation, _ = env.reset(seed=0)
+    if name == "grasp-paper":
+        return
+    assert env.action_space.contains(grasp.greedy(config, net)(observation).astype(np.float32))
+
+
+def test_a_run_leaves_a_checkpoint_and_no_replay_memory(run):
+    tree = checkpoint.load(run / "checkpoints" / "final.safetensors")
+    assert (tree["task"], tree["experiment"]) == ("grasp", "grasp-state")
+    assert not (run / "replay").exists()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 4 and {"l_q", "q_mean", "clipped", "label_age", "given_success"} <= rows[-1].keys()
+
+
+def test_it_is_evaluated_on_the_protocol(run, capsys):
+    assert cli.main(["evaluate", str(run), "--episodes", "5", "--json", "-"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["task"], figures["episodes"], figures["objects"]) == ("grasp", 5, "heldout")
+    assert 0 <= figures["ci_low"] <= figures["success"] <= figures["ci_high"] <= 1
+
+
+def test_it_acts_on_one_observation_or_many_and_always_alike(run):
+    policy = handeye.load_policy(str(run))
+    rng = np.random.default_rng(0)
+    many = {"objects": rng.uniform(-0.1, 0.1, (3, 5, 3)).astype(np.float32), "state": rng.random((3, 3), np.float32)}
+    actions = policy(many)
+    assert actions.shape == (3, 8) and np.array_equal(policy(many), actions)
+    assert policy({key: value[1] for key, value in many.items()}).shape == (8,)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
+    folder = tmp_path / "stopped"
+    step, count = grasp.LocalRunner.step, []
+
+    def stopping(self):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(handeye.run, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(grasp.LocalRunner, "step", stopping)
+    assert cli.main(["train", "grasp-state", "--out", str(folder), *TINY]) != 0
+    assert (folder / "replay").is_dir()
+    assert cli.main(["train", "grasp-state", "--out", str(folder), "--resume", *TINY]) == 0
+    one, other = (checkpoint.load(f / "checkpoints" / "qtopt.safetensors")["result"] for f in (run, folder))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
+    assert cli.main(["evaluate", "grasp:orakel"]) == 2
+    assert "grasp:oracle" in capsys.readouterr().err
+    with pytest.raises(checkpoint.CheckpointError, match="reach"):
+        grasp_results.load("reach-best")
+    assert cli.main(["train", "grasp-state", "--until", "sim"]) == 2
+    assert "qtopt" in capsys.readouterr().err
+
+
+def test_configurations_that_fit_nothing_are_refused():
+    with pytest.raises(Misuse, match="472"):
+        GraspLearning(network="paper")
+    with pytest.raises(Misuse, match="follow"):
+        view = dataclasses.replace(GraspLearning().env.view, camera="shoulder")
+        env = dataclasses.replace(GraspLearning().env, view=view)
+        GraspLearning(env=env, net=CompactConfig(merge="spatial"))
