@@ -165,7 +165,7 @@ def test_learning_to_pick_from_chance_and_a_guide():
     )  # fmt: skip
     while learning.done < learning.steps:
         values = learning.step()
-    assert 0 < values["target"] < 1 and 0 <= values["clipped"] <= 1 and values["label_age"] < 20
+    assert 0 < values["target"] < 1 and 0 <= values["clipped"] <= 1 and values["label_age"] < 60
     env, greedy = Pick(200), Greedy(learning.average, BOUNDS, MaximiserConfig(), 0)
     observation, _ = env.reset(seed=99)
     won = np.zeros(200, bool)

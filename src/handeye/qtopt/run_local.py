@@ -1,12 +1,11 @@
-"""All workers in one process: while one round of episodes is collected, the learner works on the rounds before it."""
+"""All workers in one process: while a round is collected and labelled, the learner works on the rounds before."""
 
 import copy
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +18,14 @@ from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelC
 from handeye.replay import Replay
 from handeye.types import Episode
 
-Gathered = tuple[list[Episode], list[Episode]]
+
+class Gathered(NamedTuple):
+    """What a round brings: episodes of scripted policy and guide, the learner's own, labelled samples, figures."""
+
+    given: list[Episode]
+    own: list[Episode]
+    labelled: list[dict[str, Any]]
+    figures: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -79,96 +85,117 @@ class LocalRunner:
         evaluate: Any = None,
     ) -> None:  # fmt: skip
         """`observation`: what a frame holds. `evaluate(net) → figures` is asked now and then."""
-        self.config, labels, learn = configs
+        self.config, self.labels, learn = configs
         self.net, self.collector, self.evaluate = net, collector, evaluate
-        self.average, self.acting = copy.deepcopy(net), copy.deepcopy(net).eval()
-        self.learner = QLearner(net, self.average, copy.deepcopy(net), collector.bounds, learn, labels.lag)
-        self.updater = BellmanUpdater(self.average, self.learner.lagged, collector.bounds, labels)
-        self.rng = np.random.default_rng(seed)
+        self.average, self.acting, self.judging = (
+            copy.deepcopy(net),
+            copy.deepcopy(net).eval(),
+            copy.deepcopy(net).eval(),
+        )
+        self.learner = QLearner(net, self.average, copy.deepcopy(net), collector.bounds, learn, self.labels.lag)
+        self.updater = BellmanUpdater(self.acting, self.judging, collector.bounds, self.labels)
+        self.seed, self.rng = seed, np.random.default_rng(seed)
         action = collector.env.single_action_space.shape[0]  # type: ignore[attr-defined]
-        slack = SLACK if folder is not None else 0
-        self.off = FrameReplay(self.config.off_frames, observation, action, folder and folder / "off", slack)
-        self.on = FrameReplay(self.config.on_frames, observation, action, folder and folder / "on", slack)
-        fields = {f"seen_{name}": field for name, field in observation.items()}
+        config, slack = self.config, SLACK if folder is not None else 0
+        self.off = FrameReplay(config.off_frames, observation, action, folder and folder / "off", slack)
+        self.on = FrameReplay(config.on_frames, observation, action, folder and folder / "on", slack)
         scalar = ((), np.float32)
-        self.labelled = Replay(
-            learn.labelled, fields | {"action": ((action,), np.float32), "target": scalar, "step": scalar}
-        )
-        after = self.config.rounds - self.config.first_rounds
-        config = self.config
+        fields = {f"seen_{name}": field for name, field in observation.items()}
+        fields |= {"action": ((action,), np.float32), "target": scalar, "step": scalar}
+        self.labelled = Replay(learn.labelled, fields)
+        after = config.rounds - config.first_rounds
         self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
-        self.on_share = linear(
-            config.on_policy_start, config.on_policy_end, max(round(config.on_policy_over * after), 1)
-        )
+        ramp = config.on_policy_start, config.on_policy_end
+        self.on_share = linear(*ramp, max(round(config.on_policy_over * after), 1))
         self.steps, self.done = config.rounds, 0
         self.pool = ThreadPoolExecutor(1) if config.overlap else None
         self.figures: dict[str, float] = {}
 
     def step(self) -> dict[str, float]:
-        """One round. Returns losses, what the episodes ended like, and the last evaluation's figures."""
-        threads = torch.get_num_threads()
-        # One thread each for collecting and learning: more fight over the cores.
+        """One round. Returns losses, what the episodes ended like, and the last evaluation's figures.
+
+        Collecting and labelling use the averaged weights as they are at its start, and what they bring is there at its
+        end: so it does not matter how fast either is.
+        """
+        threads, started = torch.get_num_threads(), time.perf_counter()
+        # One thread each for gathering and learning: more fight over the cores.
         torch.set_num_threads(1)
         self.acting.load_state_dict(self.average.state_dict())
-        started = time.perf_counter()
-        gathering = self._gather()
-        values = self._learn() if self.done >= self.config.first_rounds else {}
+        self.judging.load_state_dict(self.learner.lagged.state_dict())
+        gathering = self._begin_gathering()
+        values = self._learn()
         learnt = time.perf_counter()
-        given, own = gathering.result()
+        gathered = gathering.result()
         values |= {"learn_s": learnt - started, "wait_s": time.perf_counter() - learnt}
-        self.off.add(given)
-        self.on.add(own)
+        values |= gathered.figures | _summary(gathered.given, gathered.own)
+        self.off.add(gathered.given)
+        self.on.add(gathered.own)
+        for rows in gathered.labelled:
+            self.labelled.add(**rows)
         self.done += 1
         torch.set_num_threads(threads)
-        values |= _summary(given, own) | {"frames": float(self.off.added + self.on.added)}
         every = self.config.evaluate_every
         if self.evaluate and every and self.done % every == 0:
             self.figures = self.evaluate(self.average)
-        return values | self.figures
+        return values | {"frames": float(self.off.added + self.on.added)} | self.figures
 
-    def _gather(self) -> "Future[Gathered]":
-        config, after = self.config, self.done - self.config.first_rounds
-        early = after < 0
-        first = config.scripted_first, 1 - config.scripted_first
-        scripted, guided = first if early else (config.scripted, self.guided(after))
-        task = partial(self.collector.collect, self.acting, Exploration(scripted, guided), self.done)
+    def _begin_gathering(self) -> "Future[Gathered]":
         if self.pool is not None:
-            return self.pool.submit(task)
+            return self.pool.submit(self._gather)
         now: Future[Gathered] = Future()
-        now.set_result(task())
+        now.set_result(self._gather())
         return now
+
+    def _gather(self) -> Gathered:
+        """A round of episodes, and labels for the next round's updates."""
+        config, after, started = self.config, self.done - self.config.first_rounds, time.perf_counter()
+        first = config.scripted_first, 1 - config.scripted_first
+        scripted, guided = first if after < 0 else (config.scripted, self.guided(after))
+        given, own = self.collector.collect(self.acting, Exploration(scripted, guided), self.done)
+        collected = time.perf_counter()
+        labelled, clipped = self._label() if after >= -1 else ([], [])
+        figures = {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
+        return Gathered(given, own, labelled, figures | ({"clipped": float(np.mean(clipped))} if clipped else {}))
+
+    def _label(self) -> tuple[list[dict[str, Any]], list[float]]:
+        """Labelled samples of both memories, as many as the next round learns from; the shares that were clipped."""
+        rng, learn = np.random.default_rng([self.seed, self.done, 1]), self.learner.config
+        share = self.on_share(max(self.done - self.config.first_rounds, 0)) if len(self.on) else 0.0
+        chunks = -(-self.config.updates // learn.reuse)
+        labelled, clipped = [], []
+        for _ in range(chunks):
+            on = round(learn.batch * share)
+            parts = [(self.off, learn.batch - on), (self.on, on)]
+            drawn = [self.updater.sample(replay, count, rng) for replay, count in parts if count and len(replay)]
+            if drawn:
+                batch, outside = self.updater.label(_joined(drawn), rng)
+                seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
+                step = np.full(len(batch["target"]), self.learner_step, np.float32)
+                labelled.append({**seen, **batch, "step": step})
+                clipped.append(outside)
+        return labelled, clipped
+
+    @property
+    def learner_step(self) -> int:
+        """Updates before this round."""
+        return max(self.done - self.config.first_rounds, 0) * self.config.updates
 
     def _learn(self) -> dict[str, float]:
         """A round's updates. Returns the means of what they measured."""
-        if not len(self.off) + len(self.on):
+        if self.done < self.config.first_rounds or not self.config.updates:
+            return {}
+        if not len(self.labelled):
             raise Misuse("nothing was collected before the first update: give more first_rounds")
         measured = [self._update() for _ in range(self.config.updates)]
-        names = measured[0] if measured else {}
-        return {name: float(np.mean([values[name] for values in measured])) for name in names}
+        return {name: float(np.mean([values[name] for values in measured])) for name in measured[0]}
 
     def _update(self) -> dict[str, float]:
-        learn = self.learner.config
-        clipped = self._label(-(-learn.batch // learn.reuse) if len(self.labelled) >= learn.batch else learn.batch)
-        rows = self.labelled.sample(learn.batch, self.rng)
+        rows = self.labelled.sample(self.learner.config.batch, self.rng)
         age = self.learner.done - rows.pop("step").mean()
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
         share = (self.done - self.config.first_rounds) / max(self.config.rounds - self.config.first_rounds, 1)
-        values = self.learner.update(batch, 0.5 * (1 + float(np.cos(np.pi * share))))
-        return values | {"clipped": clipped, "label_age": float(age)}
-
-    def _label(self, count: int) -> float:
-        """Label so many samples of both memories; the share that was clipped."""
-        on = round(count * self.on_share(self.done - self.config.first_rounds)) if len(self.on) else 0
-        drawn = [
-            self.updater.sample(replay, part, self.rng)
-            for replay, part in ((self.off, count - on), (self.on, on))
-            if part and len(replay)
-        ]
-        batch, clipped = self.updater.label(_joined(drawn), self.rng)
-        seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
-        self.labelled.add(**seen, **batch, step=np.full(len(batch["target"]), self.learner.done, np.float32))
-        return clipped
+        return self.learner.update(batch, 0.5 * (1 + float(np.cos(np.pi * share)))) | {"label_age": float(age)}
 
     def state(self) -> Tree:
         return {
