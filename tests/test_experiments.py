@@ -6,27 +6,41 @@ from pathlib import Path
 import pytest
 
 import handeye
-from handeye import experiments, reach
+from handeye import experiments
+from handeye.envs.bin import BinConfig
+from handeye.envs.grasping import GraspConfig
 from handeye.envs.reaching import PlanarReachConfig
+from handeye.envs.rendering import CameraConfig
 from handeye.experiments import EXPERIMENTS
+from handeye.grasp import GraspLearning
 from handeye.modular.control import ControlConfig
 from handeye.modular.finetune import FinetuneConfig
 from handeye.modular.perception import PerceptionConfig
+from handeye.qtopt.acting import NoiseConfig
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.networks import CompactConfig
+from handeye.qtopt.run_local import RunConfig
+from handeye.qtopt.workers import LabelConfig, LearnConfig
 from handeye.reach import ReachConfig
+from handeye.train import TASKS
 
-CONFIGS = (ReachConfig, PlanarReachConfig, PerceptionConfig, ControlConfig, FinetuneConfig)
+CONFIGS = (
+    *(ReachConfig, PlanarReachConfig, PerceptionConfig, ControlConfig, FinetuneConfig),
+    *(GraspLearning, GraspConfig, BinConfig, CameraConfig, CompactConfig, RunConfig, LabelConfig, LearnConfig),
+    *(MaximiserConfig, NoiseConfig),
+)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_says_what_it_is_and_costs(name):
     experiment = experiments.find(name)
-    assert experiment.task == "reach" and experiment.line and experiment.cost
+    assert experiment.task in TASKS and experiment.line and experiment.cost
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_configuration_comes_back_from_json(name):
     config = EXPERIMENTS[name].config
-    assert reach.read_config(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert TASKS[EXPERIMENTS[name].task].read_config(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
 def test_reach_paper_keeps_the_numbers_that_the_paper_states():

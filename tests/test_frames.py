@@ -74,6 +74,13 @@ def test_old_episodes_go_and_what_is_left_is_whole(lengths, capacity, slack):
     assert (100 * ((len(lengths) - 1) % 100) == now - now % 100).any()
 
 
+def test_every_step_knows_the_outcome_of_its_episode():
+    lost = episode(2, 3)._replace(reward=np.full(3, -0.05, np.float32))
+    batch = sampled(filled(episode(1, 4), lost))
+    won = batch["observation"]["state"][:, 0] < 200
+    assert won.any() and not won.all() and np.array_equal(batch["outcome"] == 1, won)
+
+
 def test_a_share_of_rewarded_steps_is_kept():
     replay = filled(*(episode(n, 9) for n in range(9)))
     assert (sampled(replay, rewarded=0.5)["reward"] > 0).mean() > 0.5

@@ -7,13 +7,14 @@ import torch
 from numpy.testing import assert_allclose
 
 from handeye.errors import Misuse
+from handeye.frames import FrameReplay
 from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig, StateQ
 from handeye.qtopt.run_local import LocalRunner, RunConfig
-from handeye.qtopt.workers import Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
+from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
 from toy import Pick
 
 BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
@@ -101,6 +102,17 @@ def test_noise_has_its_stated_shares():
     assert_allclose([moves, toggles, stops], [0.75, 0.17, 0.08], atol=0.015)
     # Open fingers close and closed ones open.
     assert action[:5000, 5].any() and not action[:5000, 6].any() and not action[5000:, 5].any()
+
+
+def test_the_supervised_rival_is_taught_outcomes():
+    given, own = collector().collect(net_of(), Exploration(0.0, 1.0), 0)
+    replay = FrameReplay(200, FIELDS, 8)
+    replay.add(given + own)
+    updater = BellmanUpdater(net_of(), net_of(), BOUNDS, LabelConfig(objective="outcome"))
+    rng = np.random.default_rng(0)
+    sample = updater.sample(replay, 64, rng)
+    labelled, clipped = updater.label(sample, rng)
+    assert np.array_equal(labelled["target"], sample["outcome"]) and labelled["target"].any() and clipped == 0
 
 
 def batch_of(count=32):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from handeye import planar_arm
+from handeye import grasp_bench, planar_arm
 from handeye.envs import reach_pictures
 from handeye.envs.reaching import PlanarReachVectorEnv
 from handeye.modular.losses import perception_loss
@@ -186,4 +186,8 @@ BENCHMARKS: dict[str, Callable[[], Row]] = {
     "perception-act": perception_act,
     "grasp-env": grasp_env,
     "grasp-env-state": grasp_env_state,
+    "cem-paper": lambda: grasp_bench.cem_paper(peak_flops(torch.bfloat16)),
+    "cem-compact": lambda: grasp_bench.cem_compact(peak_flops(torch.bfloat16)),
+    "grasp-learner": lambda: grasp_bench.learner(peak_flops(torch.bfloat16)),
+    "grasp-pipeline": grasp_bench.pipeline,
 }

@@ -84,9 +84,7 @@ GRASP_STATE = GraspLearning(
 
 GRASP_PIXELS = GraspLearning(
     net=CompactConfig(merge="spatial", channels=(16, 32, 32, 32), norm="none", features=128),
-    run=RunConfig(
-        rounds=560, first_rounds=30, updates=45, off_frames=150_000, on_frames=250_000, evaluate_every=28
-    ),
+    run=RunConfig(rounds=560, first_rounds=30, updates=45, off_frames=150_000, on_frames=250_000, evaluate_every=28),
     labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
     learn=LearnConfig(optimiser="muon", muon_rate=0.01, learning_rate=1e-3, labelled=4_096),
 )

@@ -30,7 +30,8 @@ class FrameReplay:
             raise ValueError(f"replay capacity must be at least 2 frames, got {capacity}")
         self.capacity, self.size, self.folder = capacity, capacity + slack, folder
         fields: dict[str, tuple[tuple[int, ...], type]] = {f"seen_{name}": field for name, field in observation.items()}
-        fields |= {"action": ((action,), np.float32), "reward": ((), np.float32), "kind": ((), np.uint8)}
+        number = ((), np.float32)
+        fields |= {"action": ((action,), np.float32), "reward": number, "outcome": number, "kind": ((), np.uint8)}
         self.rows = {name: _rows(folder, name, (self.size, *shape), dtype) for name, (shape, dtype) in fields.items()}
         self.added = 0
         self._index: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
@@ -62,6 +63,7 @@ class FrameReplay:
             for name, value in episode.observation.items():
                 self.rows[f"seen_{name}"][where] = value
             self.rows["action"][where[:-1]], self.rows["reward"][where[:-1]] = episode.action, episode.reward
+            self.rows["outcome"][where] = float(episode.reward[-1] > 0)
             self.rows["kind"][where] = GOES_ON
             self.rows["kind"][where[-2:]] = [TERMINAL if episode.terminated else CUT, LAST]
             self.added += length + 1
@@ -73,7 +75,8 @@ class FrameReplay:
         """`count` steps drawn uniformly with replacement, but at least a share `rewarded` of them with a reward.
 
         Returns `observation`, `action`, `reward` summed over up to `steps` steps with γ, `discount` of the value of
-        `next_observation` (0 after a terminal step, time limits included: they do bootstrap), and `row` of each.
+        `next_observation` (0 after a terminal step; a time limit does bootstrap), `outcome`: whether its episode was
+        rewarded in the end; and `row` of each.
 
         Raises: ValueError on an empty memory.
         """
@@ -84,7 +87,8 @@ class FrameReplay:
         floor = round(rewarded * count) if len(good) else 0
         row[:floor] = good[rng.integers(len(good), size=floor)] if floor else row[:0]
         return {"row": row} | self._outcome(row, gamma, steps) | self._seen("observation", row) | {
-            "action": self.rows["action"][row]
+            "action": self.rows["action"][row],
+            "outcome": self.rows["outcome"][row],
         }  # fmt: skip
 
     def _outcome(self, row: NDArray[np.intp], gamma: float, steps: int) -> dict[str, Any]:

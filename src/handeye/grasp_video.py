@@ -52,9 +52,10 @@ def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Pat
 
 def film(name: str, config: GraspConfig, seeds: Sequence[int]) -> list[Image.Image]:
     """One frame for each step of the longest episode; who ended stays as it ended."""
-    # What is observed changes nothing that happens, and pictures would be drawn twice.
-    env = GraspVectorEnv(len(seeds), replace(config, observe="objects"), "disabled")
-    policy = grasp_results.WORLD_POLICIES[name](env, [policy_rng(seed) for seed in seeds])
+    # Policies of the world look at no pictures, and drawing them changes nothing that happens.
+    seen = replace(config, observe="objects") if name in grasp_results.WORLD_POLICIES else config
+    env = GraspVectorEnv(len(seeds), seen, "disabled")
+    policy = grasp_results.policy_of(name)[0](env, [policy_rng(seed) for seed in seeds])
     recorder = Recorder(env, policy)
     ended = episodes(env, recorder, keep=(), seed=list(seeds))
     recorder.note()

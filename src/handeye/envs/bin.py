@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from handeye.envs import scene
 from handeye.envs.objects import SLOTS, Shape, bounds_m, draw_shape
 from handeye.envs.scene import ORIGIN_M
-from handeye.errors import need, need_one_of
+from handeye.errors import Misuse, need, need_one_of
 
 ARM_JOINTS, FINGERS = 7, 2
 FIRST = ARM_JOINTS + FINGERS
@@ -73,6 +73,12 @@ class BinConfig:
         need_one_of(self, "split", ("train", "heldout"))
         need(self, ("timestep_s",), 0.0005, 0.01)
         need(self, ("step_s", "grip_s"), self.timestep_s, 2)
+        need(self, ("reach_m", "start_offset_m", "spread_m"), 0, 0.5)
+        need(self, ("lowest_m", "highest_m"), 0, 1)
+        low, high = self.start_m
+        if not self.lowest_m <= low <= high <= self.highest_m:
+            limits = f"{self.lowest_m:g} … {self.highest_m:g}"
+            raise Misuse(f"start_m must be a range within lowest_m … highest_m, {limits}, got {low:g} … {high:g}")
         need(self, ("easy_start_m",), self.lowest_m, self.highest_m)
 
 

@@ -90,6 +90,8 @@ class Shared:
 class LabelConfig:
     """Bellman targets. Raises ValueError for values that are none."""
 
+    objective: Literal["bellman", "outcome"] = "bellman"
+    """`outcome`: whether the episode succeeded, as in supervised grasp prediction (Levine et al.); no maximiser."""
     discount: float = 0.9
     """γ."""
     steps: int = 1
@@ -106,6 +108,7 @@ class LabelConfig:
     maximiser: MaximiserConfig = MaximiserConfig()
 
     def __post_init__(self) -> None:
+        need_one_of(self, "objective", ("bellman", "outcome"))
         need(self, ("discount", "rewarded"), 0, 1)
         need(self, ("steps", "lag"), 1, 1_000_000)
         need(self, ("shift_px", "colour"), 0, 100)
@@ -129,6 +132,8 @@ class BellmanUpdater:
             now["image"], then["image"] = augment.paired(
                 now["image"], then["image"], rng, config.shift_px, config.colour
             )
+        if config.objective == "outcome":
+            return {"observation": now, "action": batch["action"], "target": batch["outcome"]}, 0.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         lagged = self.lagged if config.double else None
         value = state_values(self.average, lagged, to_inputs(then), self.bounds, config.maximiser, generator)

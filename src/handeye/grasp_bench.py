@@ -1,0 +1,144 @@
+"""How fast grasping learns: the maximiser, the learner, and all workers together."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from handeye import experiments, grasp
+from handeye.nn import low_precision
+from handeye.qtopt.actions import ActionBounds, for_network
+from handeye.qtopt.cem import MaximiserConfig, best_actions
+from handeye.qtopt.networks import Inputs, scorer
+from handeye.qtopt.paper_network import SIZE_PX, PaperQ
+from handeye.qtopt.workers import QLearner
+
+BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
+STATES = 64
+CHUNK = 16
+"""Pictures that the naive maximiser encodes at once, for its memory's sake."""
+
+
+def operations(work: Callable[[], object]) -> float:
+    """Operations of products and convolutions in a call: two for each multiplication."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def once(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _inputs(states: int, size_px: int) -> Inputs:
+    pictures = torch.rand(states, 3, size_px, size_px).contiguous(memory_format=torch.channels_last)
+    return Inputs(pictures, torch.rand(states, 3))
+
+
+def _argmax(score: Callable[[Tensor], Tensor], states: int, config: MaximiserConfig) -> None:
+    best_actions(score, states, BOUNDS, config, torch.Generator().manual_seed(0))
+
+
+def _naive(net: Any, inputs: Inputs) -> Callable[[Tensor], Tensor]:
+    """Values of actions (1, S, 8), every one with the picture encoded anew."""
+
+    def score(action: Tensor) -> Tensor:
+        parts = []
+        for some in for_network(action, BOUNDS)[0].split(CHUNK):
+            repeated = Inputs(*(part.expand(len(some), *part.shape[1:]) for part in inputs))
+            with low_precision("cpu"):
+                parts.append(net.score(net.encode(repeated)[0], some[:, None])[:, 0].float())
+        return torch.cat(parts)[None]
+
+    return score
+
+
+@torch.no_grad()
+def cem_paper(peak: float) -> dict[str, Any]:
+    """CEM argmaxes a second with the paper's network, the picture encoded once, against once for every action."""
+    net, inputs, config = PaperQ().eval(), _inputs(1, SIZE_PX), MaximiserConfig()
+
+    def shared() -> None:
+        _argmax(scorer(net, inputs, BOUNDS), 1, config)
+
+    shared()
+    ours, theirs = min(once(shared) for _ in range(3)), once(lambda: _argmax(_naive(net, inputs), 1, config))
+    note = f"64 samples, 2 iterations, one state; {theirs / ours:.0f} times as fast; floor: bf16 peak"
+    floor = peak / operations(shared)
+    return {"value": 1 / ours, "unit": "states/s", "floor": floor, "peer": "the tower for every action",
+            "peer_value": 1 / theirs, "note": note}  # fmt: skip
+
+
+@torch.no_grad()
+def cem_compact(peak: float) -> dict[str, Any]:
+    """The same with the network of `grasp`, 64 states at once."""
+    config = experiments.find("grasp").config
+    net, inputs = grasp.new_net(config).eval(), _inputs(STATES, config.env.view.width_px)
+
+    def shared() -> None:
+        _argmax(scorer(net, inputs, BOUNDS), STATES, config.acting)
+
+    shared()
+    taken = min(once(shared) for _ in range(5))
+    note = "64 samples, 2 iterations, 64 states at once; floor: bf16 peak"
+    return {"value": STATES / taken, "unit": "states/s", "floor": STATES * peak / operations(shared), "peer": None,
+            "peer_value": None, "note": note}  # fmt: skip
+
+
+def learner(peak: float) -> dict[str, Any]:
+    """Updates a second of the network of `grasp`, labels given, at the batch of its configuration."""
+    config = experiments.find("grasp").config
+    rates = {batch: _updates(config, batch) for batch in (64, config.learn.batch, 256)}
+    value, flops = rates[config.learn.batch]
+    note = "; ".join(f"batch {batch}: {rate:.1f}/s" for batch, (rate, _) in rates.items()) + "; floor: bf16 peak"
+    return {"value": value, "unit": "updates/s", "floor": peak / flops, "peer": None, "peer_value": None, "note": note}
+
+
+def _updates(config: grasp.GraspLearning, batch: int) -> tuple[float, float]:
+    """Updates a second, and operations of one."""
+    nets: list[nn.Module] = [grasp.new_net(config) for _ in range(3)]
+    worker = QLearner(*nets, BOUNDS, dataclasses.replace(config.learn, batch=batch), config.labels.lag)
+    rng, view = np.random.default_rng(0), config.env.view
+    image = rng.integers(256, size=(batch, view.height_px, view.width_px, 3), dtype=np.uint8)
+    rows = {"image": image, "state": rng.random((batch, 3), np.float32)}
+    action = rng.uniform(-0.05, 0.05, (batch, 8)).astype(np.float32)
+    labelled = {"observation": rows, "action": action, "target": rng.random(batch, np.float32)}
+
+    def update() -> None:
+        worker.update(labelled, 1.0)
+
+    flops = operations(update)
+    taken = [once(update) for _ in range(12)]
+    return 1 / float(np.median(taken[2:])), flops
+
+
+def pipeline() -> dict[str, Any]:
+    """Transitions that `grasp` collects a second while it labels and learns, and which worker waits for which."""
+    config = experiments.find("grasp").config
+    run = dataclasses.replace(
+        config.run, first_rounds=2, rounds=12, evaluate_every=0, off_frames=20_000, on_frames=20_000
+    )
+    config = dataclasses.replace(config, run=run)
+    with TemporaryDirectory() as folder:
+        [(_, _, begin)] = grasp.plan(config, 0)
+        stage: Any = begin({}, Path(folder))
+        values = [stage.step() for _ in range(run.rounds)]
+        frames = values[-1]["frames"] - values[3]["frames"]
+    late = values[4:]
+    total = sum(v["learn_s"] + v["wait_s"] for v in late)
+    spent = {name: sum(v[name] for v in late) / total for name in ("collect_s", "label_s", "learn_s", "wait_s")}
+    learnt = run.updates * config.learn.batch * len(late) / total
+    note = f"{learnt / config.learn.reuse:.0f} labelled and {learnt:.0f} learnt a second; share of time: "
+    note += ", ".join(f"{name.removesuffix('_s')} {100 * share:.0f} %" for name, share in spent.items())
+    note += " (collecting and labelling beside learning; wait: the learner's)"
+    return {"value": frames / total, "unit": "frames/s", "floor": None, "peer": None, "peer_value": None, "note": note}
