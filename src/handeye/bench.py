@@ -158,7 +158,9 @@ def _grasp_row(observe: Literal["image", "objects"]) -> Row:
     note = "share of time: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     floor = GRASP_WORLDS * steps / max(spent["physics"][0], spent["pictures"][0])
     note += "; floor: the slower of physics and pictures alone, the other beside it and all else free"
-    return _row(GRASP_WORLDS * steps / total, "steps/s", floor, None, None, note)
+    theirs = grasp_bench.kuka() if observe == "image" else None
+    peer = grasp_bench.PEER if theirs else None
+    return _row(GRASP_WORLDS * steps / total, "steps/s", floor, peer, theirs, note)
 
 
 def _timed(owner: Any, name: str) -> list[float]:

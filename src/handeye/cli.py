@@ -195,7 +195,7 @@ class CollectOptions:
     experiment: tyro.conf.Positional[str]
     """Where: grasp."""
     policy: str
-    """Who acts: random, scripted or oracle."""
+    """Who acts: random, scripted, oracle, or a checkpoint."""
     episodes: int
     """How many the folder holds in the end."""
     out: str
@@ -205,7 +205,8 @@ class CollectOptions:
     objects: Literal["train", "heldout"] = "train"
     """Which objects lie in the bin."""
     observe: Literal["image", "objects", "both"] = "image"
-    """What is observed beside the gripper's state: a picture, the places of the objects, or both."""
+    """What is observed beside the gripper's state: a picture, the places of the objects, or both. A checkpoint has its
+    own camera, and observes what it needs."""
     camera: Literal["follow", "shoulder", "wrist"] = "follow"
     """Who takes the pictures."""
     video: str | None = None

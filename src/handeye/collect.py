@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from handeye import grasp_results
+from handeye.checkpoint import CheckpointError
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
@@ -36,9 +37,22 @@ def find_policy(experiment: str, policy: str) -> str:
         raise Misuse(f"nothing to collect from {experiment!r}; valid: {', '.join(EXPERIMENTS)}")
     names = {full.removeprefix("grasp:"): full for full in grasp_results.WORLD_POLICIES}
     short = policy.removeprefix("grasp:")
-    if short not in names:
-        raise Misuse(f"no policy {policy!r} to collect with; valid: {', '.join(names)}")
-    return names[short]
+    if short in names:
+        return names[short]
+    try:
+        grasp_results.load(policy)
+    except CheckpointError as error:
+        raise Misuse(f"no policy {policy!r} to collect with; valid: {', '.join(names)}, or a checkpoint") from error
+    return policy
+
+
+def collected(policy: str, options: Any) -> GraspConfig:
+    """What a policy collects in: a checkpoint in what it was trained in, with pictures or positions as it needs them."""
+    _, config = grasp_results.policy_of(policy)
+    config = replace(config, world=grasp_results.world_of(options.objects))
+    if policy in grasp_results.WORLD_POLICIES:
+        return replace(config, view=CameraConfig(camera=options.camera), observe=options.observe)
+    return replace(config, observe="both") if options.observe == "both" else config
 
 
 def command(options: Any, console: Console) -> None:
@@ -49,8 +63,7 @@ def command(options: Any, console: Console) -> None:
     policy = find_policy(options.experiment, options.policy)
     if options.video is not None:
         check_suffix(Path(options.video))
-    view = CameraConfig(camera=options.camera)
-    config = GraspConfig(world=grasp_results.world_of(options.objects), view=view, observe=options.observe)
+    config = collected(policy, options)
     folder = Path(options.out)
     collect(policy, config, options.episodes, options.seed, folder, console)
     if options.video is not None:

@@ -1,7 +1,11 @@
 """How fast grasping learns: the maximiser, the learner, and all workers together."""
 
 import dataclasses
+import importlib.util
+import sys
 import time
+import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from handeye import experiments, grasp
@@ -106,8 +110,8 @@ def learner(peak: float) -> dict[str, Any]:
 
 def _updates(config: grasp.GraspLearning, batch: int) -> tuple[float, float]:
     """Updates a second, and operations of one."""
-    nets: list[nn.Module] = [grasp.new_net(config) for _ in range(3)]
-    worker = QLearner(*nets, BOUNDS, dataclasses.replace(config.learn, batch=batch), config.labels.lag)
+    net, average, lagged = (grasp.new_net(config) for _ in range(3))
+    worker = QLearner(net, average, lagged, BOUNDS, dataclasses.replace(config.learn, batch=batch), config.labels.lag)
     rng, view = np.random.default_rng(0), config.env.view
     image = rng.integers(256, size=(batch, view.height_px, view.width_px, 3), dtype=np.uint8)
     rows = {"image": image, "state": rng.random((batch, 3), np.float32)}
@@ -142,3 +146,33 @@ def pipeline() -> dict[str, Any]:
     note += ", ".join(f"{name.removesuffix('_s')} {100 * share:.0f} %" for name, share in spent.items())
     note += " (collecting and labelling beside learning; wait: the learner's)"
     return {"value": frames / total, "unit": "frames/s", "floor": None, "peer": None, "peer_value": None, "note": note}
+
+
+PEER = "PyBullet's Kuka bin, 64×64, one core"
+PEER_S = 15.0
+
+
+def kuka() -> float | None:
+    """Steps a second of PyBullet's Kuka bin with pictures and restarts; None where it is not installed.
+
+    For it: pip install pybullet gym==0.26.2 'setuptools<81' (of the package only this one environment is used).
+    """
+    root = importlib.util.find_spec("pybullet_envs")
+    if root is None or root.submodule_search_locations is None or importlib.util.find_spec("gym") is None:
+        return None
+    # The packages' own initialisation registers dozens of environments with a Gym that is no more.
+    for name in ("", ".bullet"):
+        package = types.ModuleType("pybullet_envs" + name)
+        package.__path__ = [str(Path(place, *name.split(".")[1:])) for place in root.submodule_search_locations]
+        sys.modules["pybullet_envs" + name] = package
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bin_of = importlib.import_module("pybullet_envs.bullet.kuka_diverse_object_gym_env").KukaDiverseObjectEnv
+        env = bin_of(renders=False, isDiscrete=False, maxSteps=20, numObjects=5, width=64, height=64)
+        env.reset()
+    rng, steps, started = np.random.default_rng(0), 0, time.perf_counter()
+    while time.perf_counter() - started < PEER_S:
+        steps += 1
+        if env.step(rng.uniform(-1, 1, env.action_space.shape[0]))[2]:
+            env.reset()
+    return steps / (time.perf_counter() - started)
