@@ -190,7 +190,7 @@ def test_pictures_and_video(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ("grap --policy oracle --episodes 2", "nothing to collect from 'grap'; valid: grasp"),
-        ("grasp --policy magic --episodes 2", "no policy 'magic' to collect with; valid: random, scripted, oracle"),
+        ("grasp --policy magic --episodes 2", "no policy 'magic' to collect with; valid: random, scripted, oracle, or a checkpoint"),
         ("grasp --policy oracle --episodes 0", "--episodes must be in 1 … 1000000, got 0"),
         ("grasp --policy oracle --episodes 2 --video v.avi", "a video must end in .gif, .webp, .mp4, got 'v.avi'"),
     ],
@@ -227,7 +227,7 @@ def test_a_corrupt_store_is_told_in_one_line(tmp_path, capsys):
 
 def test_both_names_of_a_policy_are_known():
     assert find_policy("grasp", "oracle") == find_policy("grasp", "grasp:oracle") == "grasp:oracle"
-    with pytest.raises(Misuse, match="valid: random, scripted, oracle"):
+    with pytest.raises(Misuse, match="valid: random, scripted, oracle, or a checkpoint"):
         find_policy("grasp", "reach:guide")
 
 

@@ -9,6 +9,7 @@ import handeye
 from handeye import checkpoint, cli, experiments, grasp, grasp_results
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasping import GraspVectorEnv
+from handeye.episodes import read_episodes
 from handeye.errors import Misuse
 from handeye.grasp import GraspLearning
 from handeye.qtopt.networks import CompactConfig
@@ -116,3 +117,13 @@ def test_configurations_that_fit_nothing_are_refused():
         view = dataclasses.replace(GraspLearning().env.view, camera="shoulder")
         env = dataclasses.replace(GraspLearning().env, view=view)
         GraspLearning(env=env, net=CompactConfig(merge="spatial"))
+
+
+def test_a_checkpoint_collects_and_is_filmed(run, tmp_path, capsys):
+    told = ["--policy", str(run), "--episodes", "3", "--out", str(tmp_path / "store"), "--observe", "both"]
+    assert cli.main(["collect", "grasp", *told, "--video", str(tmp_path / "grasps.webp")]) == 0
+    first = next(read_episodes(tmp_path / "store"))
+    assert {"image", "objects", "state"} == first.observation.keys() and first.provenance.policy == str(run)
+    assert (tmp_path / "grasps.webp").stat().st_size > 1000
+    assert cli.main(["collect", "grasp", "--policy", "nobody", "--episodes", "1", "--out", str(tmp_path / "x")]) == 2
+    assert "or a checkpoint" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def find_policy(experiment: str, policy: str) -> str:
 
 
 def collected(policy: str, options: Any) -> GraspConfig:
-    """What a policy collects in: a checkpoint in what it was trained in, with pictures or positions as it needs them."""
+    """What a policy collects in: a checkpoint in what it was trained in, observed as it needs."""
     _, config = grasp_results.policy_of(policy)
     config = replace(config, world=grasp_results.world_of(options.objects))
     if policy in grasp_results.WORLD_POLICIES:
