@@ -190,7 +190,10 @@ def test_pictures_and_video(tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         ("grap --policy oracle --episodes 2", "nothing to collect from 'grap'; valid: grasp"),
-        ("grasp --policy magic --episodes 2", "no policy 'magic' to collect with; valid: random, scripted, oracle, or a checkpoint"),
+        (
+            "grasp --policy magic --episodes 2",
+            "no policy 'magic' to collect with; valid: random, scripted, oracle, or a checkpoint",
+        ),
         ("grasp --policy oracle --episodes 0", "--episodes must be in 1 … 1000000, got 0"),
         ("grasp --policy oracle --episodes 2 --video v.avi", "a video must end in .gif, .webp, .mp4, got 'v.avi'"),
     ],

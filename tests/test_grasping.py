@@ -380,3 +380,18 @@ def test_actions_of_another_shape_or_not_finite_are_refused(wrong):
 def test_tasks_that_cannot_be_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):
         GraspConfig(**{field: value})
+
+
+def test_the_state_tells_the_grippers_pose_if_asked():
+    env = bins(3, show_pose=True)
+    before = env.reset(seed=2)[0]["state"]
+    assert env.observation_space["state"].contains(before) and before.shape == (3, 7)
+    pose = np.stack([*env.bin.gripper[:, :2].T, *(f(2 * env.bin.gripper[:, 3]) for f in (np.sin, np.cos))], 1)
+    np.testing.assert_allclose(before[:, 3:], pose, atol=1e-6)
+    turned = action(3, x=0.02)
+    turned[:, 3:5] = np.sin(0.25), np.cos(0.25)
+    env.bin.gripper[:, 0] = np.minimum(env.bin.gripper[:, 0], 0.05)
+    after = env.step(turned)[0]["state"]
+    np.testing.assert_allclose(after[:, 3], np.minimum(before[:, 3], 0.05) + 0.02, atol=1e-6)
+    angle = np.arctan2(after[:, 5], after[:, 6]) - np.arctan2(before[:, 5], before[:, 6])
+    np.testing.assert_allclose(np.cos(angle), np.cos(0.5), atol=1e-6)

@@ -155,16 +155,19 @@ def test_a_spatial_network_reads_the_picture_where_the_action_leads():
     axis = (torch.arange(16) + 0.5) / 8 - 1
     maps = torch.stack([axis.expand(16, 16), axis[:, None].expand(16, 16)])[None]
     share = torch.tensor([[[0.2, -0.3], [0.0, 0.0], [-0.6, 0.5]]])
-    assert torch.allclose(net._at(maps, share), VIEW.project(share), atol=1e-5)
+    assert torch.allclose(net._at(maps, share, torch.zeros(1, 2)), VIEW.project(share), atol=1e-5)
     assert torch.allclose(VIEW.project(torch.zeros(2)), torch.tensor([0.0, 0.1]))
 
 
-def test_the_camera_that_follows_shows_objects_where_its_view_says():
-    config = GraspConfig(view=CameraConfig(width_px=128, height_px=128))
+@pytest.mark.parametrize("camera", ["follow", "shoulder"])
+def test_a_camera_shows_objects_where_its_view_says(camera):
+    config = GraspConfig(view=CameraConfig(camera=camera, width_px=128, height_px=128))
     env = GraspVectorEnv(6, config, "disabled", world=BinConfig(models=6, placements=1, objects=1))
     image = env.reset(seed=1)[0]["image"].astype(float)
     away = (env.bin.objects_m[:, 0, :2] - env.bin.gripper[:, :2]) / config.move_m
-    places = grasp.follow_view(config).project(torch.as_tensor(away, dtype=torch.float32)).numpy()
+    gripper = torch.as_tensor(env.bin.gripper[:, :2], dtype=torch.float32)
+    shares = torch.as_tensor(away, dtype=torch.float32)[:, None]
+    places = grasp.view_of(config).project(shares, gripper)[:, 0].numpy()
     for picture, place in zip(image, places, strict=True):
         if np.abs(place).max() < 0.8:
             column, row = ((place + 1) * 64).astype(int)

@@ -68,10 +68,19 @@ class GraspLearning:
         need_one_of(self, "network", ("state", "picture", "paper"))
         need_one_of(self, "guide", tuple(GUIDES))
         view = self.env.view
-        if self.network == "picture" and self.net.merge == "spatial" and self.env.view.camera != "follow":
-            raise Misuse(f"net.merge=spatial needs env.view.camera=follow, got {self.env.view.camera}")
+        if self.network == "picture" and self.net.merge == "spatial" and not self._knows_places:
+            raise Misuse(
+                "net.merge=spatial needs env.view.camera=follow, or shoulder with env.show_pose, got "
+                f"{self.env.view.camera} and {self.env.show_pose}"
+            )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+
+    @property
+    def _knows_places(self) -> bool:
+        """Whether it is known where in a picture a displacement leads."""
+        camera = self.env.view.camera
+        return camera == "follow" or (camera == "shoulder" and self.env.show_pose)
 
     @property
     def observed(self) -> GraspConfig:
@@ -95,22 +104,24 @@ def new_net(config: GraspLearning) -> Any:
         return StateQ(state, config.net)
     size = config.env.view.height_px, config.env.view.width_px
     if config.net.merge == "spatial":
-        return SpatialQ(size, state, follow_view(config.env), config.net)
+        return SpatialQ(size, state, view_of(config.env), config.net)
     return PictureQ(size, state, config.net)
 
 
-def follow_view(config: GraspConfig) -> View:
-    """Where displacements at the height of objects appear to the camera that moves with the gripper."""
-    view = config.view
-    eye = scene.FOLLOW_OFFSET_M
-    aim = np.array([0, 0, scene.FOLLOW_AIM_M])
+def view_of(config: GraspConfig) -> View:
+    """Where displacements at the height of objects appear to the camera: one that moves along, or the still one."""
+    view, follows = config.view, config.view.camera == "follow"
+    if follows:
+        eye, aim = scene.FOLLOW_OFFSET_M, np.array([0, 0, scene.FOLLOW_AIM_M])
+    else:
+        eye, aim = (np.array(place) - scene.ORIGIN_M for place in (scene.SHOULDER_M, scene.SHOULDER_AIM_M))
     axes = scene.axes_looking(eye[None], aim[None])[0]
-    half = np.tan(np.deg2rad(scene.FOVY_DEG["follow"]) / 2)
+    half = np.tan(np.deg2rad(scene.FOVY_DEG[view.camera]) / 2)
     scale = np.array([view.height_px / view.width_px / half, -1 / half, -1.0])
     whole = scale[:, None] * axes.T
     origin = whole @ (np.array([0, 0, OBJECT_HEIGHT_M]) - eye)
     rows = np.column_stack([whole[:, :2] * config.move_m, origin])
-    return View(tuple((float(a), float(b), float(c)) for a, b, c in rows))
+    return View(tuple((float(a), float(b), float(c)) for a, b, c in rows), 0.0 if follows else 1 / config.move_m)
 
 
 def fields(config: GraspConfig) -> Fields:

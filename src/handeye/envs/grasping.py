@@ -20,6 +20,8 @@ from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
 
 ACTION = 8
+STATE, POSE = 3, 4
+"""Numbers in `state` always, and of the gripper's pose."""
 SINE, COSINE, CLOSE, OPEN, TERMINATE = 3, 4, 5, 6, 7
 """Places in an action after the displacement (3)."""
 OBSERVE = ("image", "objects", "both")
@@ -55,6 +57,9 @@ class GraspConfig:
     slow_below_m: float = 0.0
     """Below this height a descent is shortened to `slow_share` of it; 0: never."""
     slow_share: float = 0.5
+    show_pose: bool = False
+    """Whether `state` goes on with the gripper's x and y (m), and sine and cosine of twice its yaw: turned by half a
+    circle, two fingers are the same."""
     bottom_bonus: float = 0.0
     """Paid once an episode, when the fingertips first come within `bottom_m` of the bottom; `state` tells if it was."""
     bottom_m: float = 0.02
@@ -85,7 +90,7 @@ def action_space(config: GraspConfig) -> spaces.Box:
 
 def observation_space(config: GraspConfig) -> spaces.Dict:
     """`state`: fingers' opening 0 … 1, height in metres, share of the time gone by; with a bonus, if it was paid."""
-    size = 4 if config.bottom_bonus else 3
+    size = STATE + POSE * config.show_pose + (config.bottom_bonus != 0)
     parts: dict[str, spaces.Space] = {"state": spaces.Box(-1, 2, (size,), np.float32)}
     if config.observe != "objects":
         parts["image"] = spaces.Box(0, 255, (config.view.height_px, config.view.width_px, 3), np.uint8)
@@ -277,6 +282,9 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         """What all environments look like, of which those `changed` are drawn anew."""
         config = self.config
         state = [self.bin.aperture, self.bin.tip_m[:, 2], np.minimum(self.steps / config.max_steps, 1.0)]
+        if config.show_pose:
+            x, y, _, yaw = self.bin.gripper.T
+            state += [x, y, np.sin(2 * yaw), np.cos(2 * yaw)]
         state += [self.bonus_paid] if config.bottom_bonus else []
         observation: Observation = {"state": np.stack(state, 1).astype(np.float32).clip(-1, 2)}
         if config.observe != "objects":

@@ -15,6 +15,8 @@ from handeye.qtopt.actions import ActionBounds
 from handeye.types import Observation
 
 Norm = Literal["none", "batch", "layer", "group"]
+SHORT_STATE = 4
+"""A longer state also tells the gripper's pose."""
 POSITION = 3
 """Numbers of a position."""
 NORMS = ("none", "batch", "layer", "group")
@@ -249,5 +251,6 @@ class FeatureBody(nn.Module):
 
 
 def scaled_state(state: Tensor) -> Tensor:
-    """The state (N, S) with heights in decimetres: fingers, height, time, all of order 1."""
-    return state * state.new_tensor([1.0, 10.0, 1.0, *[1.0] * (state.shape[1] - 3)])
+    """The state (N, S) with lengths in decimetres, so that all is of order 1."""
+    metres = {1, 3, 4} if state.shape[1] > SHORT_STATE else {1}
+    return state * state.new_tensor([10.0 if i in metres else 1.0 for i in range(state.shape[1])])

@@ -23,10 +23,13 @@ class View(NamedTuple):
     """
 
     rows: tuple[tuple[float, float, float], ...]
+    still: float = 0.0
+    """Of a camera that does not move along: shares of their bound in a metre."""
 
-    def project(self, share: Tensor) -> Tensor:
-        """Places (…, 2) of displacements (…, 2)."""
+    def project(self, share: Tensor, gripper_m: Tensor | None = None) -> Tensor:
+        """Places (N, S, 2) of displacements (N, S, 2); for a still camera, of grippers at (N, 2)."""
         rows = share.new_tensor(self.rows)
+        share = share + self.still * gripper_m[:, None] if self.still and gripper_m is not None else share
         seen = share @ rows[:, :2].T + rows[:, 2]
         return seen[..., :2] / seen[..., 2:]
 
@@ -61,26 +64,27 @@ class SpatialQ(nn.Module):
         self.out = nn.Linear(config.width, 1)
         start_low(self.out, config.first_value)
 
-    def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
-        """Feature maps (N, C, H / 4, W / 4), and what else the head is shown, (N, width)."""
+    def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+        """Feature maps (N, C, H / 4, W / 4), the gripper's place, and what else the head is shown, (N, width)."""
         maps = self.maps(inputs.seen - 0.5)
         features = self.whole(maps)
         theta = None if self.theta is None else self.theta(features)
         through = maps if theta is None else scaled_gradient(maps, 1 - self.beta)
         parts = [features] if theta is None else [scaled_gradient(torch.cat([features, theta], 1), 1 - self.beta)]
-        parts.append(self._at(through, inputs.state.new_zeros(len(maps), 1, 2))[:, 0])
+        gripper = inputs.state[:, 3:5]
+        parts.append(self._at(through, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0])
         parts += [scaled_state(inputs.state)] if self.proprioception else []
-        return (through, self.of_known(torch.cat(parts, 1))), theta
+        return (through, gripper, self.of_known(torch.cat(parts, 1))), theta
 
-    def score(self, encoding: tuple[Tensor, Tensor], action: Tensor) -> Tensor:
-        maps, known = encoding
-        place = self._at(maps, action[..., :2])
+    def score(self, encoding: tuple[Tensor, Tensor, Tensor], action: Tensor) -> Tensor:
+        maps, gripper, known = encoding
+        place = self._at(maps, action[..., :2], gripper)
         hidden = torch.relu(known[:, None] + self.of_place(place) + self.of_action(action))
         return self.out(torch.relu(self.hidden(hidden)))[..., 0]
 
-    def _at(self, maps: Tensor, share: Tensor) -> Tensor:
-        """Features (N, S, C) where displacements (N, S, 2) lead."""
-        grid = self.view.project(share.float())[:, :, None]
+    def _at(self, maps: Tensor, share: Tensor, gripper_m: Tensor) -> Tensor:
+        """Features (N, S, C) where displacements (N, S, 2) of grippers at (N, 2) lead."""
+        grid = self.view.project(share.float(), gripper_m)[:, :, None]
         return functional.grid_sample(maps.float(), grid, align_corners=False)[..., 0].transpose(1, 2)
 
 
