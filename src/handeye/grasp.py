@@ -176,10 +176,14 @@ def read_config(values: dict[str, Any]) -> GraspLearning:
 
 
 def _read(kind: Any, values: dict[str, Any]) -> Any:
-    """A dataclass from a nested dictionary of all its fields. Raises: KeyError for other fields."""
+    """A dataclass from a nested dictionary of its fields; what an older version did not have is as by default.
+
+    Raises: KeyError for other fields.
+    """
     default = kind()
-    if values.keys() != {f.name for f in dataclasses.fields(kind)}:
-        raise KeyError(f"fields of {kind.__name__}")
+    unknown = values.keys() - {f.name for f in dataclasses.fields(kind)}
+    if unknown:
+        raise KeyError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
     parts = {name: getattr(default, name) for name in values}
     nested = {name: _read(type(part), values[name]) for name, part in parts.items() if dataclasses.is_dataclass(part)}
     plain = {name: tuple(value) if isinstance(parts[name], tuple) else value for name, value in values.items()}
