@@ -185,7 +185,7 @@ def test_changes_are_options_of_train(tmp_path):
     opened = findings.open_run(
         str(tiny_runs.make_run(tmp_path, finetuned=FinetuneConfig(freeze_control=True, learning_rate=0.02)))
     )
-    changes = compare.changes(opened)
+    changes = compare.changes(opened.experiment, opened.about["config"])
     assert "--env.max-steps 6" in changes
     assert "--finetuned.freeze-control" in changes
     assert "--finetuned.learning-rate 0.02" in changes

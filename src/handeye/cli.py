@@ -167,11 +167,13 @@ class ReportOptions:
     """Tables, plots and videos of runs, in one self-contained HTML page."""
 
     runs: tyro.conf.Positional[tuple[str, ...]]
-    """Folders of finished runs, or shipped names."""
+    """Folders of runs of one task, or shipped names."""
     out: str = "report"
     """Folder to write index.html, tables and figures to."""
     trials: int = 400
-    """How many trials of the fixed protocol to run."""
+    """Reaching: how many trials of the fixed protocol to run."""
+    grasps: int = 100
+    """Grasping: how many grasps of the fixed protocol to try, of held-out and of training objects each."""
 
 
 def _report(arguments: list[str]) -> int:
@@ -180,6 +182,18 @@ def _report(arguments: list[str]) -> int:
         raise Misuse("usage: handeye report RUN… --out DIR")
     if not 20 <= options.trials <= 400:
         raise Misuse(f"--trials must be in 20 … 400, got {options.trials}")
+    if not 1 <= options.grasps <= 700:
+        raise Misuse(f"--grasps must be in 1 … 700, got {options.grasps}")
+    from handeye.run import task_of
+
+    tasks = {task_of(name) for name in options.runs}
+    if len(tasks) > 1:
+        raise Misuse(f"a report is of one task: give runs of {' or of '.join(sorted(tasks))}")
+    if tasks == {"grasp"}:
+        from handeye.grasp_report import write_report as write_grasp_report
+
+        print(write_grasp_report(list(options.runs), Path(options.out), STDERR, options.grasps))
+        return 0
     from handeye.findings import Protocol
     from handeye.report import write_report
 

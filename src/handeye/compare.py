@@ -87,14 +87,14 @@ def variants(runs: list[Run], vary: tuple[str, ...]) -> list[list[Run]]:
     return list(groups.values())
 
 
-def changes(run: Run) -> list[str]:
-    """Options of `handeye train` that turn the named experiment into the run's configuration."""
+def changes(experiment: str, settings: dict[str, Any]) -> list[str]:
+    """Options of `handeye train` that turn the named experiment into a run's configuration, `settings`."""
     try:
-        config = experiments.find(run.experiment).config
+        config = experiments.find(experiment).config
     except Misuse:
         return []
     named = flat(json.loads(json.dumps(dataclasses.asdict(config))))
-    own = flat(run.about["config"])
+    own = flat(settings)
     return [_option(name, value) for name, value in own.items() if named.get(name) != value]
 
 
@@ -102,6 +102,7 @@ def _option(name: str, value: Any) -> str:
     part, _, last = name.replace("_", "-").rpartition(".")
     if isinstance(value, bool):
         last, value = (last if value else f"no-{last}"), ""
+    value = " ".join(map(str, value)) if isinstance(value, list) else value
     return f"--{part + '.' if part else ''}{last} {value}".strip()
 
 

@@ -50,7 +50,7 @@ def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Pat
     write(path, film(name, config, seeds[:FILMED]), FRAME_MS)
 
 
-def film(name: str, config: GraspConfig, seeds: Sequence[int]) -> list[Image.Image]:
+def film(name: str, config: GraspConfig, seeds: Sequence[int], title: str | None = None) -> list[Image.Image]:
     """One frame for each step of the longest episode; who ended stays as it ended."""
     # Policies of the world look at no pictures, and drawing them changes nothing that happens.
     seen = replace(config, observe="objects") if name in grasp_results.WORLD_POLICIES else config
@@ -59,8 +59,8 @@ def film(name: str, config: GraspConfig, seeds: Sequence[int]) -> list[Image.Ima
     recorder = Recorder(env, policy)
     ended = episodes(env, recorder, keep=(), seed=list(seeds))
     recorder.note()
-    title = f"{name}, {config.world.split} objects"
-    return [_frame(title, pictures, step, ended) for step, pictures in enumerate(recorder.moments)]
+    above = f"{name}, {config.world.split} objects" if title is None else title
+    return [_frame(above, pictures, step, ended) for step, pictures in enumerate(recorder.moments)]
 
 
 def _frame(title: str, pictures: NDArray[np.uint8], step: int, ended: list[Episode]) -> Image.Image:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
+from handeye import video
 from handeye.files import write_whole
 
 Cell = str | int | float | None
@@ -96,6 +99,32 @@ def image(content: bytes, kind: str, caption: str) -> str:
     words = escape(caption, quote=True)
     source = f"data:image/{kind};base64,{data}"
     return f'<figure><img alt="{words}" src="{source}" loading="lazy"><figcaption>{words}</figcaption></figure>'
+
+
+@dataclass(frozen=True)
+class Output:
+    """A report's folder: what the page shows lies there as files too. Each method writes one thing, and gives its HTML.
+
+    Raises: Failure where a file cannot be written.
+    """
+
+    folder: Path
+
+    def table(self, table: Table) -> str:
+        """A table, in `tables`."""
+        table.write(self.folder / "tables")
+        return table.html()
+
+    def figure(self, name: str, content: bytes, caption: str) -> str:
+        """A picture, in `figures`."""
+        write_whole(self.folder / "figures" / f"{name}.png", lambda partial: partial.write_bytes(content))
+        return image(content, "png", caption)
+
+    def film(self, name: str, frames: list[Image.Image], caption: str, frame_ms: int = video.FRAME_MS) -> str:
+        """An animation, in `videos`."""
+        path = self.folder / "videos" / f"{name}.webp"
+        video.write(path, frames, frame_ms)
+        return image(path.read_bytes(), "webp", caption)
 
 
 def folded(summary: str, text: str) -> str:

@@ -44,13 +44,33 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Curves:
-    """A panel of learning curves: (step, value) pairs by label; `log`: on a logarithmic axis."""
+    """A panel of learning curves: (x, value) pairs by label; `log`: on a logarithmic axis."""
 
     title: str
     unit: str
     lines: dict[str, list[tuple[float, float]]]
     log: bool = False
     limits: tuple[float, float] | None = None
+    x: str = "updates"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A panel of what was measured at each step of episodes: by label, the values (K,) at every step."""
+
+    title: str
+    values: dict[str, list[NDArray]]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A panel of histograms, one a step: shares (steps, bins) of values between `low` and `high`, and their means."""
+
+    title: str
+    shares: NDArray
+    means: NDArray
+    low: float
+    high: float
 
 
 def need_matplotlib() -> None:
@@ -135,7 +155,7 @@ def wrapped(name: str) -> str:
 
 
 def learning_curves(panels: list[Curves]) -> bytes:
-    """Curves against updates: smoothed, with the raw values faint behind."""
+    """Curves against updates or another measure of effort: smoothed, with the raw values faint behind."""
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     # Many names stand below their panel, so that they hide nothing.
@@ -159,7 +179,7 @@ def _curves_panel(axis: "Axes", panel: Curves) -> None:
     for colour, (label, line) in zip(_cycle(len(panel.lines)), panel.lines.items(), strict=True):
         _curve(axis, label, line, colour)
     axis.set_title(panel.title, fontsize=10.5)
-    axis.set_xlabel("updates", fontsize=9.5)
+    axis.set_xlabel(panel.x, fontsize=9.5)
     axis.set_ylabel(panel.unit, fontsize=9.5)
     axis.grid(color="#e8e8e4", linewidth=0.8)
     if panel.log:
@@ -235,4 +255,47 @@ def sweep_plot(sweep: Sweep) -> bytes:
         else:
             axis.set_ylim(-3, 103)
         axis.legend(fontsize=8.5, frameon=False)
+    return _png(figure)
+
+
+def step_plots(panels: list[Steps], unit: str) -> bytes:
+    """Means at each step of episodes, with bands from the first to the third quartile; below, how many values."""
+    columns = len(panels)
+    size = {"height_ratios": (4, 1), "sharex": "col", "sharey": "row"}
+    figure, axes = _panels(2, columns, 4.6 * columns + 0.5, 4.2, **size)
+    for axis, counts, panel in zip(axes[:columns], axes[columns:], panels, strict=True):
+        for colour, (label, values) in zip(CYCLE, panel.values.items(), strict=False):
+            steps = np.arange(1, len(values) + 1)
+            low, high = np.array([np.percentile(found, (25, 75)) for found in values]).T
+            axis.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0)
+            axis.plot(steps, [found.mean() for found in values], "o-", color=colour, markersize=3.5, label=label)
+        counts.bar(steps, [len(found) for found in values], color=COLOURS["floor"], width=0.7)
+        axis.set_title(panel.title, fontsize=10.5)
+        axis.axhline(0, color=INK, linewidth=0.6)
+        axis.grid(color="#e8e8e4", linewidth=0.8)
+        counts.set_xlabel("step of the episode", fontsize=9.5)
+        counts.locator_params(axis="x", integer=True)
+    axes[0].legend(fontsize=8.5, frameon=False)
+    axes[0].set_ylabel(unit, fontsize=9.5)
+    axes[columns].set_ylabel("episodes", fontsize=9.5)
+    return _png(figure)
+
+
+def share_plots(panels: list[Shares], unit: str) -> bytes:
+    """Histograms side by side, a column for each step: the darker, the larger the share; dots are means."""
+    columns = len(panels)
+    figure, axes = _panels(1, columns, 3.7 * columns + 1.1, 3.5, sharey=True)
+    most = max(float(np.nanmax(panel.shares)) for panel in panels)
+    for axis, panel in zip(axes, panels, strict=True):
+        steps, bins = panel.shares.shape
+        across, up = np.arange(steps + 1) + 0.5, np.linspace(panel.low, panel.high, bins + 1)
+        mesh = axis.pcolormesh(across, up, panel.shares.T, cmap="Blues", vmin=0, vmax=most)
+        axis.plot(np.arange(1, steps + 1), panel.means, "o-", color=CYCLE[1], markersize=3, linewidth=1)
+        axis.axhline(0, color=INK, linewidth=0.6)
+        axis.set_title(panel.title, fontsize=10.5)
+        axis.set_xlabel("step of the episode", fontsize=9.5)
+        axis.locator_params(axis="x", integer=True)
+    axes[0].set_ylabel(unit, fontsize=9.5)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.85, pad=0.02)
+    bar.set_label("share of the actions of a step", fontsize=9)
     return _png(figure)

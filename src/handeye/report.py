@@ -8,11 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from handeye import compare, plots, reach, reach_results, reach_video, video
+from handeye import compare, plots, reach, reach_results, reach_video
 from handeye.evaluate import distance_figures, reach_figures
-from handeye.files import write_whole
 from handeye.findings import DOMAINS, Findings, Protocol, Run, open_run
-from handeye.page import Cell, Section, Table, folded, heading, image, page, paragraph, show, write_text
+from handeye.page import Cell, Output, Section, Table, folded, heading, page, paragraph, show, write_text
 
 NAMES = {"initial": "Initial", "naive": "naive", "finetuned": "Fine-tuned", "control": "CR"}
 PLACES = {"sim": "simulation", "camera": "synthetic camera domain"}
@@ -34,7 +33,7 @@ FILMED = (("initial", "sim"), ("finetuned", "sim"), ("finetuned", "camera"))
 class Report:
     """A report in the making: where it is written and what is known."""
 
-    out: Path
+    out: Output
     runs: list[Run]
     findings: Findings
 
@@ -47,16 +46,6 @@ class Report:
     def subjects(self) -> list[Run]:
         """The first finished run of each experiment: those shown in full."""
         return list({run.experiment: run for run in reversed(self.finished)}.values())[::-1]
-
-    def table(self, table: Table) -> str:
-        """Write a table to its files; its HTML."""
-        table.write(self.out / "tables")
-        return table.html()
-
-    def figure(self, name: str, content: bytes, caption: str) -> str:
-        """Write a figure to its file; its HTML."""
-        write_whole(self.out / "figures" / f"{name}.png", lambda partial: partial.write_bytes(content))
-        return image(content, "png", caption)
 
 
 def write_report(runs: list[str], out: Path, console: Console, protocol: Protocol | None = None) -> Path:
@@ -75,7 +64,7 @@ def write_report(runs: list[str], out: Path, console: Console, protocol: Protoco
     plots.need_matplotlib()
     opened = [open_run(name) for name in dict.fromkeys(runs)]
     findings = Findings([run for run in opened if run.nets], out, protocol or Protocol(), console)
-    report = Report(out, opened, findings)
+    report = Report(Output(out), opened, findings)
     title = f"handeye: {', '.join(dict.fromkeys(run.experiment for run in opened))}"
     target = out / "index.html"
     write_text(target, page(title, _lead(report), _sections(report)))
@@ -139,7 +128,11 @@ def _results(report: Report, run: Run) -> list[str]:
         "each trial's least distance."
     )
     table = Table(f"{run.experiment}-table1", f"{count} trials in simulation", columns, rows, note)
-    return [report.table(table), report.table(_claims(run, figures)), report.table(_camera_table(report, run))]
+    return [
+        report.out.table(table),
+        report.out.table(_claims(run, figures)),
+        report.out.table(_camera_table(report, run)),
+    ]
 
 
 def _row(figures: dict[str, Any]) -> tuple[Cell, ...]:
@@ -200,7 +193,7 @@ def _distances(report: Report, run: Run) -> list[str]:
     caption = (
         "Final distance of each network (as the paper's Fig. 3, on a logarithmic axis): medians, crosses are outliers."
     )
-    return [report.figure(f"{run.experiment}-final-distance", plots.box_plots(panels), caption)]
+    return [report.out.figure(f"{run.experiment}-final-distance", plots.box_plots(panels), caption)]
 
 
 def _videos(report: Report, run: Run) -> list[str]:
@@ -209,10 +202,9 @@ def _videos(report: Report, run: Run) -> list[str]:
     parts = []
     for net, domain in FILMED:
         report.findings.console.print(f"{run.name}: filming {net} in {domain} …", markup=False, soft_wrap=True)
-        path = report.out / "videos" / f"{run.experiment}-{net}-{domain}.webp"
-        video.write(path, reach_video.film(reach_video.actor_of(run.nets, net), trials, domain))
+        frames = reach_video.film(reach_video.actor_of(run.nets, net), trials, domain)
         caption = f"{NAMES[net]} in the {PLACES[domain]}: the first trials of the protocol."
-        parts.append(image(path.read_bytes(), "webp", caption))
+        parts.append(report.out.film(f"{run.experiment}-{net}-{domain}", frames, caption))
     return parts
 
 
@@ -236,7 +228,7 @@ def _learning(report: Report) -> list[str]:
         "Training: raw values faint, smoothed ones strong. Trials in training explore, so that they do worse than the "
         "tables. A stage taken over from another run has its curve there."
     )
-    return [report.figure("learning", plots.learning_curves(drawn), caption)]
+    return [report.out.figure("learning", plots.learning_curves(drawn), caption)]
 
 
 def _panel(runs: list[Run], stages: dict[str, str], key: str, **panel: Any) -> plots.Curves:
@@ -269,7 +261,7 @@ def _perception(report: Report, run: Run) -> list[str]:
         "seen from the target."
     )
     title = f"Errors of perception on {reach.HELD_OUT} held-out pictures"
-    parts = [report.table(Table(f"{run.experiment}-perception", title, ("net", "domain", *columns), rows, note))]
+    parts = [report.out.table(Table(f"{run.experiment}-perception", title, ("net", "domain", *columns), rows, note))]
     shown = {"sim_only": "SIM-only", "initial": "adapted", "finetuned": "Fine-tuned"}
     for domain in DOMAINS:
         maps = {name: report.findings.error_maps(run, net, domain) for net, name in shown.items()}
@@ -277,7 +269,7 @@ def _perception(report: Report, run: Run) -> list[str]:
             f"Where perception errs, {PLACES[domain]}: median error by the place of the target (above) or of the hand "
             "(below); in brackets the median over the cells."
         )
-        parts.append(report.figure(f"{run.experiment}-error-map-{domain}", plots.error_maps(maps), caption))
+        parts.append(report.out.figure(f"{run.experiment}-error-map-{domain}", plots.error_maps(maps), caption))
     return parts
 
 
@@ -285,14 +277,17 @@ def _comparisons(report: Report) -> list[str]:
     findings, runs = report.findings, report.finished
     if not runs:
         return []
-    parts = [report.table(compare.runs_table(findings, runs))] if len(runs) > 1 else []
+    parts = [report.out.table(compare.runs_table(findings, runs))] if len(runs) > 1 else []
     seeds = compare.seeds_table(findings, runs)
-    parts.append(report.table(seeds) if seeds else paragraph(ASK["seeds"]))
+    parts.append(report.out.table(seeds) if seeds else paragraph(ASK["seeds"]))
     sighted = [run for run in report.runs if run.has("sim_only", "initial")]
     for name, sweeps, swept in (("beta", compare.beta_sweeps, runs), ("camera-share", compare.share_sweeps, sighted)):
         found = sweeps(findings, swept)
         for sweep in found:
-            parts += [report.table(sweep.table()), report.figure(sweep.name, plots.sweep_plot(sweep), sweep.title)]
+            parts += [
+                report.out.table(sweep.table()),
+                report.out.figure(sweep.name, plots.sweep_plot(sweep), sweep.title),
+            ]
         parts += [] if found else [paragraph(ASK[name])]
     return parts
 
@@ -309,13 +304,16 @@ ASK = {
 
 
 def _making(report: Report) -> list[str]:
-    parts = []
-    for run in report.runs:
-        about = run.about
-        command = " ".join(["handeye train", run.experiment, f"--seed {about['seed']}", *compare.changes(run)])
-        made = [f"{name} {number}" for name, number in about.get("versions", {}).items()]
-        made += [f"git {about['git']}"] if about.get("git") else []
-        parts.append(heading(run.name) + folded("configuration", json.dumps(about["config"], indent=2)))
-        parts.append(paragraph(f"Trained by: {command}"))
-        parts += [paragraph(f"With {', '.join(made)}.")] if made else []
+    parts = [part for run in report.runs for part in made_by(run.name, run.about)]
     return [*parts, paragraph("This page: handeye report " + " ".join(run.name for run in report.runs))]
+
+
+def made_by(name: str, about: dict[str, Any]) -> list[str]:
+    """How a run was made: its configuration, the command, and with what; `about` is as in `config.json`."""
+    options = compare.changes(about["experiment"], about["config"])
+    command = " ".join(["handeye train", about["experiment"], f"--seed {about['seed']}", *options])
+    made = [f"{package} {number}" for package, number in about.get("versions", {}).items()]
+    made += [f"git {about['git']}"] if about.get("git") else []
+    parts = [heading(name) + folded("configuration", json.dumps(about["config"], indent=2))]
+    parts.append(paragraph(f"Trained by: {command}"))
+    return [*parts, *([paragraph(f"With {', '.join(made)}.")] if made else [])]

@@ -100,6 +100,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder} is not a run's folder: no readable config.json ({error})") from error
 
 
+def task_of(name: str) -> str:
+    """The task of a run's folder, finished or not, or of a checkpoint given by file or shipped name.
+
+    Raises: RunError or CheckpointError if it is none.
+    """
+    folder = Path(name)
+    if name in checkpoint.shipped() or not folder.is_dir():
+        return checkpoint.task_of(name)
+    return str(read_config(folder)["experiment"]).split("-")[0]
+
+
 def _git_revision() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:

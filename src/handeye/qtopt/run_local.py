@@ -13,7 +13,7 @@ import torch
 from handeye.checkpoint import Tree
 from handeye.errors import Misuse, need
 from handeye.frames import Fields, FrameReplay
-from handeye.policies import linear
+from handeye.policies import Schedule, linear
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner
 from handeye.replay import Replay
 from handeye.types import Episode
@@ -66,6 +66,12 @@ class RunConfig:
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
         need(self, ("guided_over", "on_policy_over"), 0, 1, above=True)
 
+    @property
+    def on_policy(self) -> Schedule:
+        """Share of the labelled samples that come from the learner's own episodes, by the rounds since the first."""
+        over = round(self.on_policy_over * (self.rounds - self.first_rounds))
+        return linear(self.on_policy_start, self.on_policy_end, max(over, 1))
+
 
 SLACK = 60_000
 """Frames that may be written between two saves."""
@@ -105,8 +111,7 @@ class LocalRunner:
         self.labelled = Replay(learn.labelled, fields)
         after = config.rounds - config.first_rounds
         self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
-        ramp = config.on_policy_start, config.on_policy_end
-        self.on_share = linear(*ramp, max(round(config.on_policy_over * after), 1))
+        self.on_share = config.on_policy
         self.steps, self.done = config.rounds, 0
         self.pool = ThreadPoolExecutor(1) if config.overlap else None
         self.figures: dict[str, float] = {}
@@ -153,16 +158,17 @@ class LocalRunner:
         scripted, guided = first if after < 0 else (config.scripted, self.guided(after))
         given, own = self.collector.collect(self.acting, Exploration(scripted, guided), self.done)
         collected = time.perf_counter()
-        labelled, clipped = self._label() if after >= -1 else ([], [])
-        figures = {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
-        return Gathered(given, own, labelled, figures | ({"clipped": float(np.mean(clipped))} if clipped else {}))
+        labelled, figures = self._label() if after >= -1 else ([], {})
+        figures |= {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
+        return Gathered(given, own, labelled, figures)
 
-    def _label(self) -> tuple[list[dict[str, Any]], list[float]]:
-        """Labelled samples of both memories, as many as the next round learns from; the shares that were clipped."""
+    def _label(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Labelled samples of both memories, as many as the next round learns from, and which shares of them were
+        clipped and came from the learner's own episodes."""
         rng, learn = np.random.default_rng([self.seed, self.done, 1]), self.learner.config
         share = self.on_share(max(self.done - self.config.first_rounds, 0)) if len(self.on) else 0.0
         chunks = -(-self.config.updates // learn.reuse)
-        labelled, clipped = [], []
+        labelled, shares = [], []
         for _ in range(chunks):
             on = round(learn.batch * share)
             parts = [(self.off, learn.batch - on), (self.on, on)]
@@ -172,8 +178,9 @@ class LocalRunner:
                 seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
                 step = np.full(len(batch["target"]), self.learner_step, np.float32)
                 labelled.append({**seen, **batch, "step": step})
-                clipped.append(outside)
-        return labelled, clipped
+                shares.append((outside, on / len(step)))
+        means = np.mean(shares, axis=0).tolist() if shares else []
+        return labelled, dict(zip(("clipped", "on_policy"), means, strict=False))
 
     @property
     def learner_step(self) -> int:

@@ -1,0 +1,82 @@
+"""Learning curves of grasping runs: what their metrics say of success, values, labels and time."""
+
+from typing import Any
+
+from handeye.grasp_findings import GraspRun
+from handeye.plots import Curves, wrapped
+
+Line = list[tuple[float, float]]
+EFFORTS = ("minutes", "episodes", "updates")
+SUCCESS = {"heldout": "held-out objects", "train": "training objects"}
+COLLECTED = {"own": "own episodes, with noise", "given": "scripted and guided"}
+SECONDS = {"collect_s": "collect", "label_s": "label", "learn_s": "learn", "wait_s": "learner waits"}
+RATE: dict[str, Any] = {"limits": (-0.03, 1.03)}
+
+
+def effort(run: GraspRun, row: dict[str, Any], unit: str) -> float:
+    """How far the run had come when it wrote a row, in one of `EFFORTS`."""
+    rounds = run.config.run
+    if unit == "minutes":
+        return row["time_s"] / 60
+    if unit == "episodes":
+        return row["step"] * rounds.environments
+    return max(row["step"] - rounds.first_rounds, 0) * rounds.updates
+
+
+def curve(run: GraspRun, key: str, unit: str) -> Line:
+    """(effort, value) of every row that has a value of `key`."""
+    return [(effort(run, row, unit), row[key]) for row in run.rows if row.get(key) is not None]
+
+
+def evaluations(run: GraspRun, key: str, unit: str) -> Line:
+    """As `curve`, of figures that rows repeat until the next evaluation: each once, where it first stands."""
+    every = max(run.config.run.evaluate_every, 1)
+    first = {row["step"] // every: row for row in reversed(run.rows) if row.get(key) is not None}
+    return [(effort(run, row, unit), row[key]) for row in reversed(first.values())]
+
+
+def panels(run: GraspRun) -> list[Curves]:
+    """All that a run's metrics tell; panels of which they tell nothing are left out."""
+    drawn = [Curves(f"Success by {unit}", "success", _success(run, unit), x=unit, **RATE) for unit in EFFORTS]
+    drawn += [
+        Curves("Losses", "loss", _lines(run, {"l_q": "cross-entropy of Q", "l_p": "$L_p$, positions"})),
+        Curves("Values", "mean over a batch", _lines(run, {"q_mean": "Q", "target": "target"})),
+        Curves("Clipped targets", "share", _lines(run, {"clipped": "outside 0 … 1"})),
+        Curves("Age of labels", "updates", _lines(run, {"label_age": "mean age"})),
+        Curves("On-policy samples", "share of the labels", _on_policy(run), **RATE),
+        Curves("Time of a round", "seconds", _lines(run, SECONDS, "minutes"), x="minutes"),
+    ]
+    return [panel for panel in drawn if panel.lines]
+
+
+def compared(runs: list[GraspRun]) -> list[Curves]:
+    """Success on held-out objects of several runs."""
+    title = "Held-out objects"
+    drawn = [
+        Curves(title, "success", _told({wrapped(run.name): evaluations(run, "heldout", unit) for run in runs}), x=unit)
+        for unit in EFFORTS
+    ]
+    return [panel for panel in drawn if panel.lines]
+
+
+def _success(run: GraspRun, unit: str) -> dict[str, Line]:
+    lines = {name: evaluations(run, key, unit) for key, name in SUCCESS.items()}
+    return _told(lines | {name: curve(run, f"{key}_success", unit) for key, name in COLLECTED.items()})
+
+
+def _lines(run: GraspRun, keys: dict[str, str], unit: str = "updates") -> dict[str, Line]:
+    return _told({name: curve(run, key, unit) for key, name in keys.items()})
+
+
+def _on_policy(run: GraspRun) -> dict[str, Line]:
+    """The share that was scheduled, and the one that was drawn."""
+    rounds = run.config.run
+    # A round is labelled before it is counted.
+    late = [(row, row["step"] - 1 - rounds.first_rounds) for row in run.rows]
+    plan = [(effort(run, row, "updates"), rounds.on_policy(max(after, 0))) for row, after in late if after >= -1]
+    return _told({"actual": curve(run, "on_policy", "updates"), "scheduled": plan})
+
+
+def _told(lines: dict[str, Line]) -> dict[str, Line]:
+    """Those that have points."""
+    return {name: line for name, line in lines.items() if line}

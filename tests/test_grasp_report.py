@@ -1,0 +1,198 @@
+import io
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from handeye import cli, compare, grasp_curves, grasp_findings, grasp_report, grasp_results, grasp_video, plots, run
+from handeye.envs.bin import BinConfig
+from handeye.envs.rendering import CameraConfig
+from handeye.errors import Failure
+from handeye.grasp import GraspLearning
+from handeye.grasp_findings import GRASPED, Grasp
+from handeye.qtopt.run_local import RunConfig
+from handeye.qtopt.workers import LabelConfig
+from test_grasp import TINY
+
+GRASPS = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+        patch.setattr("handeye.grasp.world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+        patch.setattr("handeye.grasp.MIDWAY_WORLDS", 2)
+        patch.setattr("handeye.run.LOG_EVERY_S", 0.0)
+        patch.setattr(grasp_video, "VIEW", CameraConfig(camera="shoulder", width_px=64, height_px=48))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grasp") / "run"
+    assert cli.main(["train", "grasp-state", "--out", str(folder), *TINY, "--run.evaluate-every", "2"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    return out, spoken([tiny], out)[0]
+
+
+def spoken(runs, out):
+    """The page, and what was said on the way."""
+    heard = io.StringIO()
+    path = grasp_report.write_report([str(run) for run in runs], out, Console(file=heard, width=200), GRASPS)
+    return path.read_text(), heard.getvalue()
+
+
+def grasp(ending=GRASPED, family="block", held=0, seed=0, reward=(1.0,), q=(0.5,)):
+    return Grasp(seed, ending, family, held, list(reward), [0.0] * len(reward), list(q))
+
+
+def rows_of(out, name):
+    return json.loads((out / "tables" / f"{name}.json").read_text())["rows"]
+
+
+def test_page_needs_nothing_from_outside(written):
+    out, html = written
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
+    assert sources and all(source.startswith(("data:image/", "#s")) for source in sources)
+    assert html.count("data:image/webp") == len(list((out / "videos").glob("*.webp"))) > 0
+    figures = {path.stem for path in (out / "figures").glob("*.png")}
+    assert figures == {"grasp-state-run-learning", "values", "commands"}
+    assert not list(out.rglob("*.partial"))
+
+
+def test_table_says_what_evaluate_says_beside_what_was_published(written, tiny):
+    rows = {(row["policy"], row["objects"]): row for row in rows_of(written[0], "grasps")}
+    figures = grasp_results.evaluate(str(tiny), GRASPS, None, "train", Console(quiet=True))
+    ours = rows[str(tiny), "training"]
+    assert ours["success %"] == 100 * figures["success"] and ours["return"] == figures["return_mean"]
+    assert rows["oracle", "held-out"]["grasps"] == GRASPS and rows["oracle", "held-out"]["minutes"] is None
+    assert rows["QT-Opt, 60 robots (Table 8)", "held-out"]["success %"] == 95
+
+
+def test_second_report_plays_nothing_anew(written, tiny, tmp_path):
+    again, said = spoken([tiny], tmp_path)
+    assert again == written[1] and "grasps of" not in said
+    assert (tiny / "report" / "evaluation.json").is_file()
+
+
+def test_what_was_predicted_is_the_greedy_value(tiny):
+    config = grasp_results.evaluated(str(tiny), "train")
+    episode = next(grasp_results.play(str(tiny), config, [5]))
+    learnt = grasp_results.load(str(tiny))
+    q = grasp_findings.predicted(learnt, episode)
+    assert len(q) == len(episode.reward) and all(0 < value < 1 for value in q)
+    scored = grasp_findings.predicted(learnt, episode._replace(action=np.zeros_like(episode.action)))
+    assert sum(q) >= sum(scored)
+
+
+def test_report_of_unfinished_runs_shows_their_curves(tmp_path, tiny):
+    for name in "ab":
+        run.write_config(tmp_path / name, "grasp", 0, GraspLearning(run=RunConfig(evaluate_every=2)))
+        (tmp_path / name / "metrics.jsonl").write_text((tiny / "metrics.jsonl").read_text())
+    html, said = spoken([tmp_path / name for name in "ab"], tmp_path / "out")
+    assert "Not trained to the end" in html and not said
+    assert (tmp_path / "out" / "figures" / "learning.png").is_file()
+    assert not (tmp_path / "out" / "tables").exists()
+
+
+def test_the_command_reports_one_task(tmp_path, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(grasp_report, "write_report", lambda *arguments: arguments)
+    assert cli.main(["report", str(tiny), "--out", "o", "--grasps", "7"]) == 0
+    assert "'o'" in (said := capsys.readouterr().out) and said.endswith(" 7)\n")
+    assert cli.main(["report", str(tiny), "reach-best"]) == 2
+    assert "of grasp or of reach" in capsys.readouterr().err
+    assert cli.main(["report", str(tiny), "--grasps", "0"]) == 2
+
+
+def test_a_run_of_reaching_is_refused(tmp_path):
+    run.write_config(tmp_path, "grasp", 0, LabelConfig())
+    with pytest.raises(Failure, match="no run of grasping"):
+        grasp_findings.open_run(str(tmp_path))
+
+
+def test_realised_returns_by_hand():
+    assert grasp_findings.realised([-0.05, -0.05, 1.0], LabelConfig(discount=0.9)) == pytest.approx([0.715, 0.85, 1])
+    assert grasp_findings.realised([-0.05, 0.0], LabelConfig(discount=0.5)) == pytest.approx([-0.05, 0])
+    outcome = LabelConfig(objective="outcome")
+    assert grasp_findings.realised([-0.05, 1.0], outcome) == [1, 1]
+    assert grasp_findings.realised([-0.05, 0.0], outcome) == [0, 0]
+
+
+def test_values_of_a_step_are_those_of_the_episodes_that_came_so_far():
+    steps = grasp_findings.by_step([[1, 2, 3], [4], [5, 0]])
+    assert [step.tolist() for step in steps] == [[1, 4, 5], [2, 0], [3]]
+
+
+def test_histograms_by_hand():
+    shares, means = grasp_findings.histograms([[-1, 0.5], [1], [0.9]], -1, 1, 2)
+    np.testing.assert_allclose(shares, [[1 / 3, 2 / 3], [0, 1]])
+    np.testing.assert_allclose(means, [0.3, 0.5])
+
+
+def test_overestimation_by_hand():
+    good = grasp(reward=(-0.05, 1.0), q=(0.9, 0.9))
+    bad = grasp("missed", reward=(-0.05, 0.0), q=(0.1, 0.3))
+    found = grasp_findings.overestimation([good, bad], LabelConfig(discount=0.9))
+    expected = {"q": 0.55, "realised": 0.45, "difference": 0.1, "clipped": 0.0875, "first": 0.1}
+    assert found == pytest.approx(expected | {"grasped": -0.025, "failed": 0.225})
+    assert grasp_findings.overestimation([good], LabelConfig())["failed"] is None
+
+
+def test_grasps_are_counted_by_shape_and_ending():
+    played = {"heldout": [grasp(held=2), grasp("missed"), grasp("missed", "mug")], "train": [grasp("slipped", "mug")]}
+    table = grasp_report.failure_table("t", played)
+    assert table.columns == ("objects", "shape", "grasps", "success %", "missed", "slipped", "two objects")
+    assert table.rows == [
+        ("held-out", "block", 2, 50.0, 1, 0, 1),
+        ("held-out", "mug", 1, 0.0, 1, 0, 0),
+        ("held-out", "all", 3, pytest.approx(100 / 3), 2, 0, 1),
+        ("training", "mug", 1, 0.0, 0, 1, 0),
+        ("training", "all", 1, 0.0, 0, 1, 0),
+    ]
+
+
+def test_films_show_held_out_objects_where_they_can():
+    played = {
+        "heldout": [grasp("missed", seed=seed) for seed in range(6)] + [grasp(seed=7)],
+        "train": [grasp("missed", seed=1), grasp("slipped", seed=2), grasp(held=2, seed=3)],
+    }
+    assert grasp_report.chosen(played) == {
+        "missed": ("heldout", [0, 1, 2, 3]),
+        "slipped": ("train", [2]),
+        "two objects": ("train", [3]),
+        GRASPED: ("heldout", [7]),
+    }
+
+
+def test_curves_count_effort_and_evaluations_once(tiny):
+    of = grasp_findings.open_run(str(tiny))
+    assert [x for x, _ in grasp_curves.curve(of, "given_success", "episodes")] == [4, 8, 12, 16]
+    assert [x for x, _ in grasp_curves.curve(of, "given_success", "updates")] == [0, 0, 2, 4]
+    assert [x for x, _ in grasp_curves.evaluations(of, "heldout", "episodes")] == [8, 16]
+    lines = {panel.title: panel.lines for panel in grasp_curves.panels(of)}
+    assert lines["Time of a round"].keys() == set(grasp_curves.SECONDS.values())
+    actual, scheduled = (lines["On-policy samples"][name] for name in ("actual", "scheduled"))
+    assert actual[-1][0] == scheduled[-1][0] and abs(actual[-1][1] - scheduled[-1][1]) < 0.05
+
+
+def test_the_command_of_a_run_names_its_lists():
+    config = GraspLearning(run=RunConfig(rounds=3, first_rounds=1))
+    options = compare.changes("grasp", json.loads(json.dumps(asdict(config))))
+    assert "--run.rounds 3" in options
+    assert compare._option("net.channels", [16, 32]) == "--net.channels 16 32"
+
+
+def test_figures_are_drawn_the_same_each_time():
+    steps = [plots.Steps("a", {"Q": [np.array([0.1, 0.4]), np.array([0.2])], "return": [np.array([0.0])]})]
+    assert plots.step_plots(steps, "value") == plots.step_plots(steps, "value")
+    shares = [plots.Shares("a", np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0.0, -1.0]), -2, 2)]
+    assert plots.share_plots(shares, "z") == plots.share_plots(shares, "z")
