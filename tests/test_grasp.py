@@ -46,6 +46,12 @@ def test_every_experiment_survives_being_written_and_read(name):
         grasp.read_config({**stored, "colour": 3})
 
 
+def test_what_is_newer_than_a_run_has_its_default():
+    stored = dataclasses.asdict(GraspLearning(network="state"))
+    del stored["labels"]["objective"]
+    assert grasp.read_config(stored) == GraspLearning(network="state")
+
+
 @pytest.mark.parametrize("name", grasping())
 def test_every_experiment_has_a_network_that_sees_its_observations(name):
     config = experiments.find(name).config

@@ -18,6 +18,7 @@ from handeye.qtopt.workers import LabelConfig
 from test_grasp import TINY
 
 GRASPS = 3
+EPISODES = grasp_curves.EFFORTS[1]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -175,9 +176,9 @@ def test_films_show_held_out_objects_where_they_can():
 
 def test_curves_count_effort_and_evaluations_once(tiny):
     of = grasp_findings.open_run(str(tiny))
-    assert [x for x, _ in grasp_curves.curve(of, "given_success", "episodes")] == [4, 8, 12, 16]
-    assert [x for x, _ in grasp_curves.curve(of, "given_success", "updates")] == [0, 0, 2, 4]
-    assert [x for x, _ in grasp_curves.evaluations(of, "heldout", "episodes")] == [8, 16]
+    assert [x for x, _ in grasp_curves.curve(of, "given_success", EPISODES)] == [0.004, 0.008, 0.012, 0.016]
+    assert [x for x, _ in grasp_curves.curve(of, "given_success", grasp_curves.UPDATES)] == [0, 0, 0.002, 0.004]
+    assert [x for x, _ in grasp_curves.evaluations(of, "heldout", EPISODES)] == [0.008, 0.016]
     lines = {panel.title: panel.lines for panel in grasp_curves.panels(of)}
     assert lines["Time of a round"].keys() == set(grasp_curves.SECONDS.values())
     actual, scheduled = (lines["On-policy samples"][name] for name in ("actual", "scheduled"))

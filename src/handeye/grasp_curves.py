@@ -6,7 +6,8 @@ from handeye.grasp_findings import GraspRun
 from handeye.plots import Curves, wrapped
 
 Line = list[tuple[float, float]]
-EFFORTS = ("minutes", "episodes", "updates")
+EFFORTS = ("minutes", "thousand episodes", "thousand updates")
+UPDATES = EFFORTS[2]
 SUCCESS = {"heldout": "held-out objects", "train": "training objects"}
 COLLECTED = {"own": "own episodes, with noise", "given": "scripted and guided"}
 SECONDS = {"collect_s": "collect", "label_s": "label", "learn_s": "learn", "wait_s": "learner waits"}
@@ -18,9 +19,9 @@ def effort(run: GraspRun, row: dict[str, Any], unit: str) -> float:
     rounds = run.config.run
     if unit == "minutes":
         return row["time_s"] / 60
-    if unit == "episodes":
-        return row["step"] * rounds.environments
-    return max(row["step"] - rounds.first_rounds, 0) * rounds.updates
+    if unit == UPDATES:
+        return max(row["step"] - rounds.first_rounds, 0) * rounds.updates / 1000
+    return row["step"] * rounds.environments / 1000
 
 
 def curve(run: GraspRun, key: str, unit: str) -> Line:
@@ -38,14 +39,15 @@ def evaluations(run: GraspRun, key: str, unit: str) -> Line:
 def panels(run: GraspRun) -> list[Curves]:
     """All that a run's metrics tell; panels of which they tell nothing are left out."""
     drawn = [Curves(f"Success by {unit}", "success", _success(run, unit), x=unit, **RATE) for unit in EFFORTS]
-    drawn += [
-        Curves("Losses", "loss", _lines(run, {"l_q": "cross-entropy of Q", "l_p": "$L_p$, positions"})),
-        Curves("Values", "mean over a batch", _lines(run, {"q_mean": "Q", "target": "target"})),
-        Curves("Clipped targets", "share", _lines(run, {"clipped": "outside 0 … 1"})),
-        Curves("Age of labels", "updates", _lines(run, {"label_age": "mean age"})),
-        Curves("On-policy samples", "share of the labels", _on_policy(run), **RATE),
-        Curves("Time of a round", "seconds", _lines(run, SECONDS, "minutes"), x="minutes"),
+    known = [
+        ("Losses", "loss", _lines(run, {"l_q": "cross-entropy of Q", "l_p": "$L_p$, positions"})),
+        ("Values", "mean over a batch", _lines(run, {"q_mean": "Q", "target": "target"})),
+        ("Clipped targets", "share", _lines(run, {"clipped": ""})),
+        ("Age of labels", "updates", _lines(run, {"label_age": ""})),
     ]
+    drawn += [Curves(*panel, x=UPDATES) for panel in known]
+    drawn.append(Curves("On-policy samples", "share of the labels", _on_policy(run), x=UPDATES, **RATE))
+    drawn.append(Curves("Time of a round", "seconds", _lines(run, SECONDS, "minutes"), x="minutes"))
     return [panel for panel in drawn if panel.lines]
 
 
@@ -64,7 +66,7 @@ def _success(run: GraspRun, unit: str) -> dict[str, Line]:
     return _told(lines | {name: curve(run, f"{key}_success", unit) for key, name in COLLECTED.items()})
 
 
-def _lines(run: GraspRun, keys: dict[str, str], unit: str = "updates") -> dict[str, Line]:
+def _lines(run: GraspRun, keys: dict[str, str], unit: str = UPDATES) -> dict[str, Line]:
     return _told({name: curve(run, key, unit) for key, name in keys.items()})
 
 
@@ -73,8 +75,8 @@ def _on_policy(run: GraspRun) -> dict[str, Line]:
     rounds = run.config.run
     # A round is labelled before it is counted.
     late = [(row, row["step"] - 1 - rounds.first_rounds) for row in run.rows]
-    plan = [(effort(run, row, "updates"), rounds.on_policy(max(after, 0))) for row, after in late if after >= -1]
-    return _told({"actual": curve(run, "on_policy", "updates"), "scheduled": plan})
+    plan = [(effort(run, row, UPDATES), rounds.on_policy(max(after, 0))) for row, after in late if after >= -1]
+    return _told({"actual": curve(run, "on_policy", UPDATES), "scheduled": plan})
 
 
 def _told(lines: dict[str, Line]) -> dict[str, Line]:

@@ -179,7 +179,9 @@ def _own_curves(report: Report, run: GraspRun) -> str:
         "greedy policy on scenes other than those of the table; own episodes explore. Clipped targets are −0.05 + γV "
         "below 0. Collecting and labelling share a core, learning has the other."
     )
-    return report.out.figure(f"{_stem(run)}-learning", plots.learning_curves(grasp_curves.panels(run)), caption)
+    return report.out.figure(
+        f"{_stem(run)}-learning", plots.learning_curves(grasp_curves.panels(run), inside=4), caption
+    )
 
 
 def _stem(run: GraspRun) -> str:

@@ -154,18 +154,22 @@ def wrapped(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else name.replace(", ", ",\n")
 
 
-def learning_curves(panels: list[Curves]) -> bytes:
-    """Curves against updates or another measure of effort: smoothed, with the raw values faint behind."""
+def learning_curves(panels: list[Curves], inside: int = NAMES_INSIDE) -> bytes:
+    """Curves against updates or another measure of effort: smoothed, with the raw values faint behind.
+
+    Where a panel has more than `inside` lines of names, those of all panels stand below them.
+    """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     # Many names stand below their panel, so that they hide nothing.
     below = max(_name_lines(panel) for panel in panels)
-    below = 0 if below <= NAMES_INSIDE else below
+    below = 0 if below <= inside else below
     figure, axes = _panels(rows, columns, 3.7 * columns, (3.1 + 0.18 * below) * rows)
     for axis, panel in zip(axes, panels, strict=False):
         _curves_panel(axis, panel)
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.16)} if below else {}
-        axis.legend(fontsize=8.5, frameon=False, **place)
+        if any(panel.lines):
+            axis.legend(fontsize=8.5, frameon=False, **place)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return _png(figure)
