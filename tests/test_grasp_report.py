@@ -66,7 +66,7 @@ def test_page_needs_nothing_from_outside(written):
     assert sources and all(source.startswith(("data:image/", "#s")) for source in sources)
     assert html.count("data:image/webp") == len(list((out / "videos").glob("*.webp"))) > 0
     figures = {path.stem for path in (out / "figures").glob("*.png")}
-    assert figures == {"grasp-state-run-learning", "values", "commands"}
+    assert figures == {"grasp-state-run-learning", "grasp-state-run-values", "commands"}
     assert not list(out.rglob("*.partial"))
 
 
@@ -76,7 +76,8 @@ def test_table_says_what_evaluate_says_beside_what_was_published(written, tiny):
     ours = rows[str(tiny), "training"]
     assert ours["success %"] == 100 * figures["success"] and ours["return"] == figures["return_mean"]
     assert rows["oracle", "held-out"]["grasps"] == GRASPS and rows["oracle", "held-out"]["minutes"] is None
-    assert rows["QT-Opt, 60 robots (Table 8)", "held-out"]["success %"] == 95
+    published = {row["policy"]: row["after 1 M, or at last %"] for row in rows_of(written[0], "published")}
+    assert published["QT-Opt, 60 robots"] == 95 and published["Levine et al., 60 robots"] == 55
 
 
 def test_second_report_plays_nothing_anew(written, tiny, tmp_path):
@@ -112,6 +113,14 @@ def test_the_command_reports_one_task(tmp_path, tiny, capsys, monkeypatch):
     assert cli.main(["report", str(tiny), "reach-best"]) == 2
     assert "of grasp or of reach" in capsys.readouterr().err
     assert cli.main(["report", str(tiny), "--grasps", "0"]) == 2
+
+
+def test_a_checkpoint_alone_is_known_by_its_network(tmp_path, tiny):
+    of = grasp_findings.open_run(str(tiny / "checkpoints" / "final.safetensors"))
+    assert (of.folder, of.rows, of.experiment) == (None, [], "grasp-state")
+    findings = grasp_findings.GraspFindings([of], tmp_path, 2, Console(quiet=True))
+    assert len(findings.of_run(of, "train").grasps) == 2
+    assert (tmp_path / "final" / "evaluation.json").is_file()
 
 
 def test_a_run_of_reaching_is_refused(tmp_path):
@@ -150,15 +159,12 @@ def test_overestimation_by_hand():
 
 def test_grasps_are_counted_by_shape_and_ending():
     played = {"heldout": [grasp(held=2), grasp("missed"), grasp("missed", "mug")], "train": [grasp("slipped", "mug")]}
-    table = grasp_report.failure_table("t", played)
-    assert table.columns == ("objects", "shape", "grasps", "success %", "missed", "slipped", "two objects")
-    assert table.rows == [
-        ("held-out", "block", 2, 50.0, 1, 0, 1),
-        ("held-out", "mug", 1, 0.0, 1, 0, 0),
-        ("held-out", "all", 3, pytest.approx(100 / 3), 2, 0, 1),
-        ("training", "mug", 1, 0.0, 0, 1, 0),
-        ("training", "all", 1, 0.0, 0, 1, 0),
-    ]
+    table = grasp_report.ending_table("t", played)
+    assert table.columns == ("objects", "grasps", "grasped", "missed", "slipped", "two objects")
+    assert table.rows == [("held-out", 3, 1, 2, 0, 1), ("training", 1, 0, 0, 1, 0)]
+    table = grasp_report.shape_table("t", played)
+    assert table.columns[:5] == ("shape", "held-out", "held-out %", "training", "training %")
+    assert table.rows == [("block", 2, 50.0, 0, None, 1, 1, 0, 1), ("mug", 1, 0.0, 1, 0.0, 0, 1, 1, 0)]
 
 
 def test_films_show_held_out_objects_where_they_can():

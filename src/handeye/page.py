@@ -101,6 +101,11 @@ def image(content: bytes, kind: str, caption: str) -> str:
     return f'<figure><img alt="{words}" src="{source}" loading="lazy"><figcaption>{words}</figcaption></figure>'
 
 
+def side_by_side(parts: list[str]) -> str:
+    """Parts beside each other, as many as there is room for."""
+    return f"<div class=row>{''.join(parts)}</div>"
+
+
 @dataclass(frozen=True)
 class Output:
     """A report's folder: what the page shows lies there as files too. Each method writes one thing, and gives its HTML.
@@ -170,7 +175,7 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
 p { max-width: 46rem; margin: .5rem 0; }
 nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin-top: 1rem; font-size: .92rem; }
 a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .row { display: flex; flex-wrap: wrap; gap: 0 1.2rem; } .row figure { margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .34rem .75rem; text-align: left; border-bottom: 1px solid var(--line); }
 th { color: var(--quiet); font-weight: 600; vertical-align: bottom; }

@@ -287,19 +287,25 @@ def step_plots(panels: list[Steps], unit: str) -> bytes:
 
 def share_plots(panels: list[Shares], unit: str) -> bytes:
     """Histograms side by side, a column for each step: the darker, the larger the share; dots are means."""
-    columns = len(panels)
-    figure, axes = _panels(1, columns, 3.7 * columns + 1.1, 3.5, sharey=True)
-    most = max(float(np.nanmax(panel.shares)) for panel in panels)
-    for axis, panel in zip(axes, panels, strict=True):
+    columns, rows = min(len(panels), 3), -(-len(panels) // 3)
+    figure, axes = _panels(rows, columns, 3.7 * columns + 1.1, 3.5 * rows, sharex=True, sharey=True)
+    from matplotlib.colors import PowerNorm
+
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    # By its root, so that what is seldom can be seen.
+    norm = PowerNorm(0.5, 0, max(float(panel.shares.max()) for panel in panels))
+    for axis, panel in zip(axes, panels, strict=False):
         steps, bins = panel.shares.shape
         across, up = np.arange(steps + 1) + 0.5, np.linspace(panel.low, panel.high, bins + 1)
-        mesh = axis.pcolormesh(across, up, panel.shares.T, cmap="Blues", vmin=0, vmax=most)
-        axis.plot(np.arange(1, steps + 1), panel.means, "o-", color=CYCLE[1], markersize=3, linewidth=1)
+        mesh = axis.pcolormesh(across, up, panel.shares.T, cmap="Blues", norm=norm)
+        axis.plot(np.arange(1, steps + 1), panel.means, "o-", color=CYCLE[1], markersize=3, linewidth=1, clip_on=False)
         axis.axhline(0, color=INK, linewidth=0.6)
         axis.set_title(panel.title, fontsize=10.5)
         axis.set_xlabel("step of the episode", fontsize=9.5)
         axis.locator_params(axis="x", integer=True)
-    axes[0].set_ylabel(unit, fontsize=9.5)
+    for axis in axes[::columns]:
+        axis.set_ylabel(unit, fontsize=9.5)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.85, pad=0.02)
     bar.set_label("share of the actions of a step", fontsize=9)
     return _png(figure)
