@@ -248,13 +248,13 @@ def test_nothing_to_resume_or_reuse_is_one_line(tmp_path, capsys):
 def test_checkpoints_that_cannot_be_used_are_one_line(tmp_path, capsys):
     (tmp_path / "corrupt").write_bytes(b"x" * 100)
     save_file({"w": torch.ones(1)}, tmp_path / "foreign")
-    checkpoint.save(tmp_path / "grasp", {"task": "grasp"})
+    checkpoint.save(tmp_path / "other", {"task": "other"})
     checkpoint.save(tmp_path / "old", {"task": "reach", "config": {}})
     for name, message in [
         ("none", "no checkpoint"),
         ("corrupt", "corrupt or not a safetensors file"),
         ("foreign", "not a handeye checkpoint"),
-        ("grasp", "no reaching checkpoint (its task: grasp)"),
+        ("other", "no reaching checkpoint (its task: other)"),
         ("old", "does not fit this version"),
     ]:
         assert main(["evaluate", str(tmp_path / name), "--episodes", "2"]) == 1

@@ -169,7 +169,7 @@ def learning_curves(panels: list[Curves], inside: int = NAMES_INSIDE) -> bytes:
         _curves_panel(axis, panel)
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (-0.1, -0.16)} if below else {}
         if any(panel.lines):
-            axis.legend(fontsize=8.5, frameon=False, **place)
+            axis.legend(fontsize=8.5, framealpha=0.7, edgecolor="none", **place)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     return _png(figure)
