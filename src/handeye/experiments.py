@@ -75,6 +75,7 @@ REACH_BEST = replace(
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 
 GRASP_STATE = GraspLearning(
+    env=GraspConfig(show_pose=True),
     network="state",
     run=RunConfig(rounds=260, updates=60),
     labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
