@@ -91,9 +91,6 @@ GRASP_PIXELS = GraspLearning(
 )
 """Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
 
-GRASP = replace(GRASP_PIXELS, env=replace(GRASP_PIXELS.env, show_pose=True))
-"""The gripper also knows where it is and how it is turned, which the camera seldom shows."""
-
 GRASP_QUICK = replace(GRASP_PIXELS, run=replace(GRASP_PIXELS.run, rounds=190))
 """The same in a fifth of the rounds."""
 
@@ -108,7 +105,7 @@ GRASP_MODULAR = replace(
 
 GRASP_SHOULDER = replace(
     GRASP_PIXELS,
-    env=replace(GRASP.env, view=CameraConfig(camera="shoulder")),
+    env=replace(GRASP_PIXELS.env, show_pose=True, view=CameraConfig(camera="shoulder")),
     run=replace(GRASP_PIXELS.run, rounds=2_000),
 )
 """The paper's camera, over the shoulder."""
@@ -133,7 +130,7 @@ EXPERIMENTS = {
     "grasp-pixels": Experiment("grasp", "64×64 pictures by a camera that follows the gripper", "30 min", GRASP_PIXELS),
     "grasp-aux": Experiment("grasp", "the same, and where objects are is learnt as well", "30 min", GRASP_AUX),
     "grasp-modular": Experiment("grasp", "the same through a bottleneck of positions", "30 min", GRASP_MODULAR),
-    "grasp": Experiment("grasp", "the best recipe of these: the gripper knows its pose", "30 min", GRASP),
+    "grasp": Experiment("grasp", "the best recipe of these", "30 min", GRASP_PIXELS),
     "grasp-shoulder": Experiment("grasp", "64×64 pictures by the paper's camera", "2 h", GRASP_SHOULDER),
     "grasp-paper": Experiment("grasp", "the paper's network at 472×472: for a GPU", "weeks", GRASP_PAPER),
 }
