@@ -82,7 +82,7 @@ def test_it_is_evaluated_on_the_protocol(run, capsys):
 def test_it_acts_on_one_observation_or_many_and_always_alike(run):
     policy = handeye.load_policy(str(run))
     rng = np.random.default_rng(0)
-    many = {"objects": rng.uniform(-0.1, 0.1, (3, 5, 3)).astype(np.float32), "state": rng.random((3, 3), np.float32)}
+    many = {"objects": rng.uniform(-0.1, 0.1, (3, 5, 3)).astype(np.float32), "state": rng.random((3, 7), np.float32)}
     actions = policy(many)
     assert actions.shape == (3, 8) and np.array_equal(policy(many), actions)
     assert policy({key: value[1] for key, value in many.items()}).shape == (8,)

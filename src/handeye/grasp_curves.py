@@ -4,6 +4,7 @@ from typing import Any
 
 from handeye.grasp_findings import GraspRun
 from handeye.plots import Curves, wrapped
+from handeye.qtopt.run_local import on_policy_share
 
 Line = list[tuple[float, float]]
 EFFORTS = ("minutes", "thousand episodes", "thousand updates")
@@ -75,7 +76,8 @@ def _on_policy(run: GraspRun) -> dict[str, Line]:
     rounds = run.config.run
     # A round is labelled before it is counted.
     late = [(row, row["step"] - 1 - rounds.first_rounds) for row in run.rows]
-    plan = [(effort(run, row, UPDATES), rounds.on_policy(max(after, 0))) for row, after in late if after >= -1]
+    scheduled = on_policy_share(rounds)
+    plan = [(effort(run, row, UPDATES), scheduled(max(after, 0))) for row, after in late if after >= -1]
     return _told({"actual": curve(run, "on_policy", UPDATES), "scheduled": plan})
 
 

@@ -66,11 +66,11 @@ class RunConfig:
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
         need(self, ("guided_over", "on_policy_over"), 0, 1, above=True)
 
-    @property
-    def on_policy(self) -> Schedule:
-        """Share of the labelled samples that come from the learner's own episodes, by the rounds since the first."""
-        over = round(self.on_policy_over * (self.rounds - self.first_rounds))
-        return linear(self.on_policy_start, self.on_policy_end, max(over, 1))
+
+def on_policy_share(config: RunConfig) -> Schedule:
+    """Share of the labelled samples that come from the learner's own episodes, by the rounds since the first."""
+    over = round(config.on_policy_over * (config.rounds - config.first_rounds))
+    return linear(config.on_policy_start, config.on_policy_end, max(over, 1))
 
 
 SLACK = 60_000
@@ -111,7 +111,7 @@ class LocalRunner:
         self.labelled = Replay(learn.labelled, fields)
         after = config.rounds - config.first_rounds
         self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
-        self.on_share = config.on_policy
+        self.on_share = on_policy_share(config)
         self.steps, self.done = config.rounds, 0
         self.pool = ThreadPoolExecutor(1) if config.overlap else None
         self.figures: dict[str, float] = {}
