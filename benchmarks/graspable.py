@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs import scene
-from handeye.envs.bin import FIRST, BinConfig
+from handeye.envs.bin import FIRST, HELD_OUT_MODELS, BinConfig, world_of
 from handeye.envs.grasp_policies import Oracle
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import SLOTS
-from handeye.grasp import HELD_OUT_MODELS, world_of
 
 WORLDS, ATTEMPTS, SETTLE_S = 60, 8, 0.8
 ASIDE_M = np.array([[0.27, 0.27], [0.27, -0.27], [-0.27, 0.27], [-0.27, -0.27], [0.3, 0.0]])

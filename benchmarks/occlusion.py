@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs import scene
+from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import PARTS
 from handeye.envs.rendering import CameraConfig
-from handeye.grasp import world_of
 
 WORLDS, ROUNDS, SIDE_PX, MUCH = 25, 2, 48, 0.15
 LINKS = slice(scene.TRAY.stop, scene.TRAY.stop + 1 + len(scene.LINKS))

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from handeye.envs import scene
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin import HELD_OUT_MODELS, BinConfig, world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import PARTS, SLOTS, Shape, draw_shape, rotation
 from handeye.envs.rendering import CAMERAS, LEVELS, CameraConfig, RayCaster
-from handeye.grasp import HELD_OUT_MODELS, world_of
 from handeye.grasp_results import failure
 from handeye.rollout import episodes
 from handeye.types import Observation, Policy

@@ -2,8 +2,7 @@
 
 import sys
 
-from handeye.envs.bin import store_placements
-from handeye.grasp_results import world_of
+from handeye.envs.bin import store_placements, world_of
 
 if __name__ == "__main__":
     store_placements(sys.argv[1], [world_of("train"), world_of("heldout")])

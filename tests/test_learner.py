@@ -53,13 +53,13 @@ def test_muon_takes_the_kernels_of_all_layers_but_the_last():
 
 def learner(seed):
     with seeded(seed):
-        net, average = (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)) for _ in range(2))
+        net, average = (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 2)) for _ in range(2))
     return Learner(net, average, muon_and_adam(net, 0.01, 0.001))
 
 
 def descend(ours, times):
     for k in range(times):
-        ours.update(ours.net(torch.full((2, 3), 1.0 + k)).square().sum(), 0.5, 0.3)
+        ours.update(ours.net(torch.full((2, 3, 1, 1), 1.0 + k)).square().sum(), 0.5, 0.3)
 
 
 def test_the_average_starts_as_the_network_and_follows_it():

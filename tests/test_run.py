@@ -42,8 +42,8 @@ class Adding:
 
 def plan(second="config", **event):
     return [
-        ("one", "config", lambda results: Adding()),
-        ("two", second, lambda results: Adding(float(results["one"]["total"]), **event)),
+        ("one", "config", lambda results, folder: Adding()),
+        ("two", second, lambda results, folder: Adding(float(results["one"]["total"]), **event)),
     ]
 
 
@@ -97,7 +97,7 @@ def test_a_request_to_stop_saves_and_resumes_to_the_same_result(folder, whole, n
 
 def test_a_request_to_stop_at_the_last_step_is_not_lost(folder, whole):
     stops = plan()
-    stops[0] = ("one", "config", lambda results: Adding(at=5, do=lambda: os.kill(os.getpid(), signal.SIGINT)))
+    stops[0] = ("one", "config", lambda results, folder: Adding(at=5, do=lambda: os.kill(os.getpid(), signal.SIGINT)))
     with pytest.raises(Interrupted, match="stopped in two at step 1"):
         run_stages(folder, stops, 0, QUIET)
     assert run_stages(folder, plan(), 0, QUIET) == whole
@@ -177,7 +177,7 @@ def test_a_folder_without_a_readable_configuration_is_no_run(tmp_path, content):
 
 
 def test_a_stage_that_diverges_stops_and_keeps_what_was_finished(folder):
-    broken = [plan()[0], ("two", "config", lambda results: Adding(float("nan")))]
+    broken = [plan()[0], ("two", "config", lambda results, folder: Adding(float("nan")))]
     with pytest.raises(RunError, match=r"two diverged at step 1: total is no number; lower its learning rate"):
         run_stages(folder, broken, 0, QUIET)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["one.safetensors"]

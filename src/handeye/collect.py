@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 
 from handeye import grasp_results
-from handeye.checkpoint import CheckpointError
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
@@ -39,6 +38,8 @@ def find_policy(experiment: str, policy: str) -> str:
     short = policy.removeprefix("grasp:")
     if short in names:
         return names[short]
+    from handeye.checkpoint import CheckpointError
+
     try:
         grasp_results.load(policy)
     except CheckpointError as error:

@@ -12,7 +12,7 @@ from torch import nn
 
 from handeye import checkpoint
 from handeye.envs import scene
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, need_one_of
@@ -30,8 +30,6 @@ from handeye.rollout import episodes
 from handeye.run import Plan, Results
 from handeye.types import Policy
 
-HELD_OUT_MODELS = 48
-"""Scenes of five held-out objects: 240 shapes."""
 OBJECT_HEIGHT_M = 0.02
 """Of an object's middle, about, above the tray's bottom."""
 MIDWAY_WORLDS, MIDWAY_SEED = 50, 6_000_000
@@ -39,11 +37,6 @@ MIDWAY_WORLDS, MIDWAY_SEED = 50, 6_000_000
 Observe = Literal["image", "objects", "both"]
 GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
 """Policies of the world, built for an environment and a generator for each of its bins."""
-
-
-def world_of(objects: str) -> BinConfig:
-    """The default bin with `train` or `heldout` objects."""
-    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
 
 
 @dataclass(frozen=True)

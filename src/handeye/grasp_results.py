@@ -3,23 +3,24 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from handeye import checkpoint, grasp
-from handeye.checkpoint import CheckpointError
+from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
-from handeye.grasp import GraspLearning, world_of
 from handeye.metrics import wilson
-from handeye.qtopt.workers import PolicyOf
 from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy
+
+if TYPE_CHECKING:
+    from handeye.grasp import GraspLearning
+    from handeye.qtopt.workers import PolicyOf
 
 SHAPE_COLUMNS = {"success": "is_success", "wedged": "wedged", "jammed": "jammed"}
 PROTOCOL_EPISODES = 700
@@ -27,7 +28,7 @@ PROTOCOL_SEED = 7_000_000
 WORLDS = 50
 MOST_EPISODES = 1_000_000
 ENVIRONMENT = "handeye/Grasp-v0"
-WORLD_POLICIES: dict[str, PolicyOf] = {
+WORLD_POLICIES: "dict[str, PolicyOf]" = {
     "grasp:random": Random,
     "grasp:scripted": Scripted,
     "grasp:oracle": lambda env, rngs: Oracle(env),
@@ -39,7 +40,7 @@ WORLD_POLICIES: dict[str, PolicyOf] = {
 class Learnt:
     """A grasping checkpoint: its configuration and its network."""
 
-    config: GraspLearning
+    config: "GraspLearning"
     net: Any
 
 
@@ -49,6 +50,10 @@ def load(name: str) -> Learnt:
     Raises:
         CheckpointError: no such checkpoint, one of another task, or one whose weights do not fit.
     """
+    # Torch comes with them, which a process that only collects does without.
+    from handeye import checkpoint, grasp
+    from handeye.checkpoint import CheckpointError
+
     tree = checkpoint.load(checkpoint.find(name))
     task = tree.get("task") if isinstance(tree, dict) else None
     if task != "grasp":
@@ -60,7 +65,7 @@ def load(name: str) -> Learnt:
         raise CheckpointError(f"{name} does not fit this version of handeye: {error}") from error
 
 
-def policy_of(name: str) -> tuple[PolicyOf, GraspConfig]:
+def policy_of(name: str) -> "tuple[PolicyOf, GraspConfig]":
     """A policy of the world or of a checkpoint, and what it acts in, with training objects.
 
     Raises: Misuse for a name like grasp:… that is no policy of the world; CheckpointError as `load`.
@@ -69,6 +74,8 @@ def policy_of(name: str) -> tuple[PolicyOf, GraspConfig]:
         return WORLD_POLICIES[name], GraspConfig(observe="objects")
     if name.startswith("grasp:"):
         raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}, or a checkpoint")
+    from handeye import grasp
+
     learnt = load(name)
     observe: Any = "objects" if learnt.config.network == "state" else "image"
     return lambda env, rngs: grasp.greedy(learnt.config, learnt.net), replace(learnt.config.env, observe=observe)

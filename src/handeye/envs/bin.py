@@ -82,6 +82,15 @@ class BinConfig:
         need(self, ("easy_start_m",), self.lowest_m, self.highest_m)
 
 
+HELD_OUT_MODELS = 48
+"""Scenes of five held-out objects: 240 shapes."""
+
+
+def world_of(objects: str) -> BinConfig:
+    """The default bin with `train` or `heldout` objects."""
+    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
+
+
 @dataclass(frozen=True)
 class Placement:
     """A settled scene: its model, all joint positions, the gripper's pose (x, y, z, yaw)."""
