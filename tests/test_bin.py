@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_equal
 
 from handeye.envs import scene
-from handeye.envs.bin import Bin, BinConfig, clearance_m
+from handeye.envs.bin import Bin, BinConfig, clearance_m, stored_placements, world_of
 from handeye.errors import Misuse
 
 SMALL = BinConfig(models=3, placements=1)
@@ -184,3 +186,13 @@ def test_any_number_of_objects(count):
 def test_worlds_that_cannot_be_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):
         BinConfig(**{field: value})
+
+
+@pytest.mark.parametrize("objects", ["train", "heldout"])
+def test_the_stored_placements_are_those_of_the_default_bins(objects):
+    world = world_of(objects)
+    stored = stored_placements(world)
+    assert stored is not None and stored.shape[:2] == (world.models, world.placements)
+    settled = Bin(1, world).settle(3, 1)
+    np.testing.assert_allclose(stored[3, 1], settled, atol=1e-4)
+    assert stored_placements(replace(world, spread_m=0.05)) is None

@@ -296,7 +296,7 @@ STATE = mujoco.mjtState
 CONTROLS = int(STATE.mjSTATE_CTRL | STATE.mjSTATE_MOCAP_POS | STATE.mjSTATE_MOCAP_QUAT)
 
 
-STORED_SEPARATELY = ("step_s", "grip_s", "reach_m", "lowest_m", "highest_m")
+STORED_SEPARATELY = ("step_s", "grip_s", "reach_m", "lowest_m", "highest_m", "easy_start_m")
 """Fields that do not change where objects lie."""
 
 
