@@ -1,6 +1,8 @@
 import ast
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.run_local import RunConfig
 from handeye.qtopt.workers import LabelConfig, LearnConfig
 from handeye.reach import ReachConfig
-from handeye.train import TASKS
+from handeye.train import system_of
 
 CONFIGS = (
     *(ReachConfig, PlanarReachConfig, PerceptionConfig, ControlConfig, FinetuneConfig),
@@ -34,13 +36,13 @@ CONFIGS = (
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_says_what_it_is_and_costs(name):
     experiment = experiments.find(name)
-    assert experiment.task in TASKS and experiment.line and experiment.cost
+    assert experiment.task in ("reach", "grasp") and experiment.line and experiment.cost
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_configuration_comes_back_from_json(name):
     config = EXPERIMENTS[name].config
-    assert TASKS[EXPERIMENTS[name].task].read_config(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert system_of(EXPERIMENTS[name].task).read_config(json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 
 def test_reach_paper_keeps_the_numbers_that_the_paper_states():
@@ -92,3 +94,11 @@ def test_every_number_is_checked(config):
             for value in (float("nan"), -1e30, 1e30):
                 with pytest.raises(ValueError, match=field.name):
                     config(**{field.name: value})
+
+
+def test_reaching_needs_nothing_of_what_grasping_needs():
+    program = (
+        "import sys, handeye.cli, handeye.train, handeye.bench, handeye.experiments as e; e.find('reach-quick').config;"
+    )
+    program += "sys.exit(bool({'mujoco', 'warp', 'mujoco_warp'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], timeout=100).returncode == 0

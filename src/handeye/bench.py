@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from handeye import grasp_bench, planar_arm
+from handeye import planar_arm
 from handeye.envs import reach_pictures
 from handeye.envs.reaching import PlanarReachVectorEnv
 from handeye.modular.losses import perception_loss
@@ -158,9 +158,16 @@ def _grasp_row(observe: Literal["image", "objects"]) -> Row:
     note = "share of time: " + ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
     floor = GRASP_WORLDS * steps / max(spent["physics"][0], spent["pictures"][0])
     note += "; floor: the slower of physics and pictures alone, the other beside it and all else free"
-    theirs = grasp_bench.kuka() if observe == "image" else None
-    peer = grasp_bench.PEER if theirs else None
+    theirs = _grasp_bench().kuka() if observe == "image" else None
+    peer = _grasp_bench().PEER if theirs else None
     return _row(GRASP_WORLDS * steps / total, "steps/s", floor, peer, theirs, note)
+
+
+def _grasp_bench() -> Any:
+    """Loaded when it is asked for: it needs packages that the other benchmarks do without."""
+    from handeye import grasp_bench
+
+    return grasp_bench
 
 
 def _timed(owner: Any, name: str) -> list[float]:
@@ -188,8 +195,8 @@ BENCHMARKS: dict[str, Callable[[], Row]] = {
     "perception-act": perception_act,
     "grasp-env": grasp_env,
     "grasp-env-state": grasp_env_state,
-    "cem-paper": lambda: grasp_bench.cem_paper(peak_flops(torch.bfloat16)),
-    "cem-compact": lambda: grasp_bench.cem_compact(peak_flops(torch.bfloat16)),
-    "grasp-learner": lambda: grasp_bench.learner(peak_flops(torch.bfloat16)),
-    "grasp-pipeline": grasp_bench.pipeline,
+    "cem-paper": lambda: _grasp_bench().cem_paper(peak_flops(torch.bfloat16)),
+    "cem-compact": lambda: _grasp_bench().cem_compact(peak_flops(torch.bfloat16)),
+    "grasp-learner": lambda: _grasp_bench().learner(peak_flops(torch.bfloat16)),
+    "grasp-pipeline": lambda: _grasp_bench().pipeline(),
 }

@@ -1,21 +1,15 @@
 """Every named experiment: a configuration, a line about it, and its cost on 2 cores."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from handeye.envs.grasping import GraspConfig
 from handeye.envs.reaching import PlanarReachConfig
-from handeye.envs.rendering import CameraConfig
 from handeye.errors import Misuse
-from handeye.grasp import GraspLearning
 from handeye.modular.control import ControlConfig
 from handeye.modular.finetune import FinetuneConfig
 from handeye.modular.perception import PerceptionConfig
-from handeye.qtopt.cem import MaximiserConfig
-from handeye.qtopt.networks import CompactConfig
-from handeye.qtopt.run_local import RunConfig
-from handeye.qtopt.workers import LabelConfig, LearnConfig
 from handeye.reach import ReachConfig
 
 
@@ -30,7 +24,21 @@ class Experiment:
     task: str
     line: str
     cost: str
-    config: Any
+    stored: Any
+    """The configuration, or what gives it: those of grasping need packages that reaching does without."""
+
+    @property
+    def config(self) -> Any:
+        return self.stored() if callable(self.stored) else self.stored
+
+
+def _grasping(name: str) -> Callable[[], Any]:
+    def load() -> Any:
+        from handeye import grasp_experiments
+
+        return getattr(grasp_experiments, name)
+
+    return load
 
 
 REACH_PAPER = ReachConfig(
@@ -74,65 +82,24 @@ REACH_BEST = replace(
 )
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 
-GRASP_STATE = GraspLearning(
-    env=GraspConfig(show_pose=True),
-    network="state",
-    run=RunConfig(rounds=260, updates=60),
-    labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
-    learn=LearnConfig(batch=256, learning_rate=1e-3, average_rate=0.01),
-)
-"""Objects' positions in place of pictures."""
-
-GRASP_PIXELS = GraspLearning(
-    net=CompactConfig(merge="spatial", channels=(16, 32, 32, 32), norm="none", features=128),
-    run=RunConfig(rounds=560, first_rounds=30, updates=45, off_frames=150_000, on_frames=250_000, evaluate_every=28),
-    labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
-    learn=LearnConfig(optimiser="muon", muon_rate=0.01, learning_rate=1e-3, labelled=4_096),
-)
-"""Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
-
-GRASP_QUICK = replace(GRASP_PIXELS, run=replace(GRASP_PIXELS.run, rounds=190))
-"""The same in a fifth of the rounds."""
-
-GRASP_AUX = replace(GRASP_PIXELS, net=replace(GRASP_PIXELS.net, sight="aux", beta=0.5))
-"""The picture's features also tell where the nearest objects are."""
-
-GRASP_MODULAR = replace(
-    GRASP_PIXELS,
-    net=CompactConfig(sight="bottleneck", channels=(16, 32, 64), norm="none", beta=0.5),
-)
-"""Nothing passes from the picture to the head but where the nearest objects are."""
-
-GRASP_SHOULDER = replace(
-    GRASP_PIXELS,
-    env=replace(GRASP_PIXELS.env, show_pose=True, view=CameraConfig(camera="shoulder")),
-    run=replace(GRASP_PIXELS.run, rounds=2_000),
-)
-"""The paper's camera, over the shoulder."""
-
-GRASP_PAPER = GraspLearning(
-    env=GraspConfig(view=CameraConfig(camera="shoulder", width_px=472, height_px=472)),
-    network="paper",
-    guide="scripted",
-    run=RunConfig(rounds=100_000, environments=16, updates=100, scripted_first=1.0, guided_start=0.0, guided_end=0.0,
-                  off_frames=30_000, on_frames=30_000),
-    labels=LabelConfig(lag=6_000, colour=1.0),
-    learn=LearnConfig(batch=32, optimiser="sgd", learning_rate=1e-4, weight_decay=7e-5, average_rate=1e-4),
-)  # fmt: skip
-"""The paper's network, optimiser, averages and exploration, at the size of its pictures."""
-
 EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "3 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.5 h", REACH_PAPER),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
-    "grasp-state": Experiment("grasp", "positions of objects instead of pictures: all learns", "15 min", GRASP_STATE),
-    "grasp-quick": Experiment("grasp", "pictures, for a few minutes: better than the script", "10 min", GRASP_QUICK),
-    "grasp-pixels": Experiment("grasp", "64×64 pictures by a camera that follows the gripper", "30 min", GRASP_PIXELS),
-    "grasp-aux": Experiment("grasp", "the same, and where objects are is learnt as well", "30 min", GRASP_AUX),
-    "grasp-modular": Experiment("grasp", "the same through a bottleneck of positions", "30 min", GRASP_MODULAR),
-    "grasp": Experiment("grasp", "the best recipe of these", "30 min", GRASP_PIXELS),
-    "grasp-shoulder": Experiment("grasp", "64×64 pictures by the paper's camera", "2 h", GRASP_SHOULDER),
-    "grasp-paper": Experiment("grasp", "the paper's network at 472×472: for a GPU", "weeks", GRASP_PAPER),
+    "grasp-state": Experiment(
+        "grasp", "positions of objects instead of pictures: all learns", "15 min", _grasping("STATE")
+    ),
+    "grasp-quick": Experiment(
+        "grasp", "pictures, for a few minutes: better than the script", "10 min", _grasping("QUICK")
+    ),
+    "grasp-pixels": Experiment(
+        "grasp", "64×64 pictures by a camera that follows the gripper", "30 min", _grasping("PIXELS")
+    ),
+    "grasp-aux": Experiment("grasp", "the same, and where objects are is learnt as well", "30 min", _grasping("AUX")),
+    "grasp-modular": Experiment("grasp", "the same through a bottleneck of positions", "30 min", _grasping("MODULAR")),
+    "grasp": Experiment("grasp", "the best recipe of these", "30 min", _grasping("PIXELS")),
+    "grasp-shoulder": Experiment("grasp", "64×64 pictures by the paper's camera", "2 h", _grasping("SHOULDER")),
+    "grasp-paper": Experiment("grasp", "the paper's network at 472×472: for a GPU", "weeks", _grasping("PAPER")),
 }
 
 

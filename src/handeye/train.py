@@ -9,11 +9,20 @@ from typing import Any
 
 from rich.console import Console
 
-from handeye import checkpoint, experiments, grasp, reach, run
+from handeye import checkpoint, experiments, run
 from handeye.errors import Failure, Interrupted, Misuse, differences
 
-TASKS: dict[str, Any] = {"reach": reach, "grasp": grasp}
-"""Where the stages of each task come from: `plan`, `final_checkpoint` and `read_config`."""
+
+def system_of(task: str) -> Any:
+    """Where the stages of a task come from: `plan`, `final_checkpoint` and `read_config`."""
+    # Each is loaded when it is asked for: grasping needs packages that reaching does without.
+    if task == "grasp":
+        from handeye import grasp
+
+        return grasp
+    from handeye import reach
+
+    return reach
 
 
 def train(name: str, config: Any, options: Any, console: Console) -> Path:
@@ -23,7 +32,7 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
         Failure, Misuse: as in errors.py.
         Interrupted: the user stopped it; everything is saved.
     """
-    task = TASKS[experiments.find(name).task]
+    task = system_of(experiments.find(name).task)
     reuse = Path(options.reuse) if options.reuse else None
     if reuse is not None and not (reuse / "checkpoints").is_dir():
         raise Failure(f"nothing to reuse at {reuse}: it has no checkpoints folder")
