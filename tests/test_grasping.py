@@ -251,6 +251,27 @@ def test_what_leans_on_the_tray_is_wedged_and_no_success():
     assert truncated[0] and reward[0] == 0 and info["wedged"][0] and not info["is_success"][0]
 
 
+@pytest.mark.parametrize(
+    ("pressed", "high", "leaning", "held"),
+    [
+        ([[1, 1], [0, 0]], [1, 1], [0, 0], [1, 0]),  # One object, by both fingers.
+        ([[1, 0], [0, 1]], [1, 1], [0, 0], [1, 1]),  # Two, each by its own.
+        ([[1, 1], [1, 0]], [1, 1], [0, 0], [1, 1]),  # One by both, one carried along.
+        ([[1, 0], [1, 0]], [1, 1], [0, 0], [0, 0]),  # The other finger presses nothing.
+        ([[1, 0], [0, 1]], [1, 0], [0, 0], [0, 0]),  # The other object lies where it lay.
+        ([[1, 0], [0, 1]], [1, 1], [0, 1], [0, 0]),  # It leans on the tray.
+        ([[1, 1], [0, 1]], [1, 1], [0, 1], [1, 0]),
+    ],
+)
+def test_what_is_held_is_between_the_fingers(monkeypatch, pressed, high, leaning, held):
+    env = bins(1, world=BinConfig(objects=2))
+    env.reset(seed=0)
+    env.bin.rest_m[:] = env.bin.objects_m[..., 2] - np.where(high, 0.1, 0.0)
+    monkeypatch.setattr(type(env.bin), "pressed", property(lambda _: np.array([pressed])))
+    monkeypatch.setattr(type(env.bin), "leaning", property(lambda _: np.array([leaning], bool)))
+    assert env.objects_held[0].tolist() == [bool(flag) for flag in held]
+
+
 def test_what_the_fingers_alone_hold_is_not_wedged():
     env = bins(4)
     _, info = play(env, Oracle(env))

@@ -253,13 +253,22 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     @property
     def lifted(self) -> NDArray[np.bool_]:
-        """Which objects (N, objects) are above where they lay and pressed by both fingers."""
-        return (self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m) & (self.bin.pressed > 0).all(-1)
+        """Which objects (N, objects) are above where they lay, between the fingers."""
+        return self._between(self._risen)
 
     @property
     def objects_held(self) -> NDArray[np.bool_]:
         """Which objects (N, objects) are lifted and touch neither tray nor table: the fingers alone hold them."""
-        return self.lifted & ~self.bin.leaning
+        return self._between(self._risen & ~self.bin.leaning)
+
+    @property
+    def _risen(self) -> NDArray[np.bool_]:
+        return self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m
+
+    def _between(self, objects: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of these (N, objects) a finger presses, where both fingers press one: the same, or each its own."""
+        touched = (self.bin.pressed > 0) & objects[..., None]
+        return touched.any(-1) & touched.any(1).all(-1)[:, None]
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
