@@ -22,7 +22,10 @@ from handeye.envs.grasping import GraspVectorEnv
 WORLDS = 64
 BELOW_M = -0.03
 """An object's middle is never this far below the tray's bottom: the table's top is one centimetre below it."""
-COUNTED = [
+COUNTED = (
+    "steps", "episodes", "not_finite", "below_table", "through_wall", "over_wall", "first_step_ends", "above_one",
+    "diverged",
+)  # fmt: skip
     "steps",
     "episodes",
     "not_finite",

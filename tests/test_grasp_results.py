@@ -19,7 +19,7 @@ def small_world(monkeypatch):
 
 
 def episode(length=3, truncated=False, reward=0.0, **facts):
-    flags = ("is_success", "rewarded", "diverged", "closed", "pressed", "rose", "wedged", "jammed")
+    flags = ("is_success", "rewarded", "diverged", "closed", "pressed", "paired", "rose", "wedged", "jammed")
     known = dict.fromkeys(flags, False) | {"objects_held": 0, "family": 0} | facts
     rewards = np.array([-0.05] * (length - 1) + [reward], np.float32)
     return Episode(
@@ -36,6 +36,7 @@ def episode(length=3, truncated=False, reward=0.0, **facts):
         ({}, "stopped too early"),
         ({"truncated": True}, "never closed"),
         ({"closed": True}, "missed"),
+        ({"closed": True, "paired": True}, "two objects"),
         ({"closed": True, "pressed": True, "rose": True}, "slipped"),
         ({"closed": True, "pressed": True}, "not lifted"),
         ({"closed": True, "pressed": True, "truncated": True}, "timed out"),

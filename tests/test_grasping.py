@@ -272,6 +272,19 @@ def test_what_is_held_is_between_the_fingers(monkeypatch, pressed, high, leaning
     assert env.objects_held[0].tolist() == [bool(flag) for flag in held]
 
 
+def test_two_objects_between_the_fingers_are_told_from_one(monkeypatch):
+    env = bins(3, world=BinConfig(objects=2))
+    env.reset(seed=0)
+    told = []
+    for now in ([1, 0, 0, 1], [1, 1, 0, 0], [1, 0, 0, 1]):  # By left and right finger: first object, second object.
+        pressed = np.array([[now[:2], now[2:]], [[0, 0], now[2:]], [[0, 0], [0, 0]]])
+        monkeypatch.setattr(type(env.bin), "pressed", property(lambda _, known=pressed: known))
+        env.course.note(np.arange(3))
+        told.append((env.course.paired.tolist(), env.course.pressed.tolist()))
+    apart, together = ([True, False, False], [False] * 3), ([False] * 3, [True, False, False])
+    assert told == [apart, together, together]
+
+
 def test_what_the_fingers_alone_hold_is_not_wedged():
     env = bins(4)
     _, info = play(env, Oracle(env))

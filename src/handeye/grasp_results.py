@@ -209,7 +209,7 @@ def failure(episode: Episode) -> str:
     if not last["closed"]:
         return "never closed" if episode.truncated else "stopped too early"
     if not last["pressed"]:
-        return "missed"
+        return "two objects" if last["paired"] else "missed"
     if last["rose"]:
         return "slipped"
     return "timed out" if episode.truncated else "not lifted"
