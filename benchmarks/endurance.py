@@ -26,16 +26,6 @@ COUNTED = (
     "steps", "episodes", "not_finite", "below_table", "through_wall", "over_wall", "first_step_ends", "above_one",
     "diverged",
 )  # fmt: skip
-    "steps",
-    "episodes",
-    "not_finite",
-    "below_table",
-    "through_wall",
-    "over_wall",
-    "first_step_ends",
-    "above_one",
-    "diverged",
-]
 
 
 class Track:

@@ -261,7 +261,8 @@ def ending_table(name: str, played: dict[str, list[Grasp]]) -> Table:
     kinds = failures(_all(played))
     rows: list[tuple[Cell, ...]] = [(WORDS[o], len(own), *_endings(own, kinds)) for o, own in played.items()]
     note = (
-        "missed: no object was between both fingers; two objects: each finger pressed another; slipped: one rose and was lost; not lifted, timed out: one was "
+        "missed: no object was between both fingers; two objects: each finger pressed another; slipped: one rose and "
+        "was lost; not lifted, timed out: one was "
         "held and did not rise enough, in the second case until the last step; wedged: what would count as lifted "
         "touched tray or table; jammed: the gripper was stopped on its way."
     )
