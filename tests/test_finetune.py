@@ -93,7 +93,8 @@ def test_it_explores_by_its_epsilon():
 
 
 @pytest.mark.parametrize(
-    "variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"optimiser": "sgd"}]
+    "variant",
+    [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"optimiser": "sgd"}, {"optimiser": "muon"}],
 )
 def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant):
     whole, half, resumed = stage(**variant), stage(**variant), stage(seed=9, **variant)
@@ -110,7 +111,7 @@ def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant)
     ("field", "value"),
     [("steps", 0), ("task_batch", 0), ("camera_batch", -1), ("environments", 0), ("environments", 10**8),
      ("replay", 0), ("warm_up", 0), ("seed", -1), ("learning_rate", 0), ("rate_end", float("nan")),
-     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("clip_norm", 0),
+     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("clip_norm", 0), ("muon_rate", 0),
      ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
 )  # fmt: skip
 def test_configurations_that_train_nothing_name_the_field_and_the_value(field, value):

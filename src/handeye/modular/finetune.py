@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 from handeye import augment
 from handeye.checkpoint import Tree
 from handeye.errors import need, need_one_of
-from handeye.learner import Learner
+from handeye.learner import Learner, muon_and_adam
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
@@ -34,7 +34,9 @@ class FinetuneConfig:
     """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
-    optimiser: Literal["adam", "sgd"] = "adam"
+    optimiser: Literal["adam", "sgd", "muon"] = "adam"
+    """`muon`: on the kernels of perception's convolutions, and Adam on the rest."""
+    muon_rate: float = 0.003
     learning_rate: float = 0.001
     """At the start; it falls exponentially."""
     rate_end: float = 0.1
@@ -67,10 +69,17 @@ class FinetuneConfig:
         need(self, ("task_batch", "environments"), 1, 100_000)
         need(self, ("warm_up",), 1, self.replay)
         need(self, ("camera_batch", "seed"), 0, 100_000)
-        need(self, ("learning_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
+        need(self, ("learning_rate", "muon_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
         need(self, ("clip_norm",), 0, 1e9, above=True)
-        need_one_of(self, "optimiser", ("adam", "sgd"))
+        need_one_of(self, "optimiser", ("adam", "sgd", "muon"))
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
+
+
+DESCENT: dict[str, Any] = {
+    "adam": torch.optim.Adam,
+    "sgd": torch.optim.SGD,
+    "muon": torch.optim.Adam,
+}
 
 
 class Combined(nn.Module):
@@ -79,6 +88,18 @@ class Combined(nn.Module):
     def __init__(self, perception: nn.Module, control: nn.Module) -> None:
         super().__init__()
         self.perception, self.control = perception, control
+
+
+def _optimisers(net: Combined, config: FinetuneConfig) -> list[torch.optim.Optimizer]:
+    """Those of perception, then that of control, unless it is frozen."""
+    if config.optimiser == "muon":
+        optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
+    else:
+        optimisers = [DESCENT[config.optimiser](net.perception.parameters(), lr=config.learning_rate)]
+    if not config.freeze_control:
+        rate = config.learning_rate * config.control_rate
+        optimisers.append(DESCENT[config.optimiser](net.control.parameters(), lr=rate))
+    return optimisers
 
 
 class FinetuneStage:
@@ -100,11 +121,7 @@ class FinetuneStage:
         self.steps, self.done = config.steps, 0
         self.rng = np.random.default_rng(seed)
         self.replay = replay_of_theta(config.replay)
-        descent = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[config.optimiser]
-        optimisers: list[torch.optim.Optimizer] = [descent(net.perception.parameters(), lr=config.learning_rate)]
-        if not config.freeze_control:
-            optimisers.append(descent(net.control.parameters(), lr=config.learning_rate * config.control_rate))
-        self.learner = Learner(net, average, optimisers, config.clip_norm)
+        self.learner = Learner(net, average, _optimisers(net, config), config.clip_norm)
         sighted = greedy_on_picture(net.perception, net.control)
 
         def act(observation: Observation, /) -> NDArray:
