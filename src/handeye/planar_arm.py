@@ -82,14 +82,14 @@ NEAR_POINTS = np.array([0.05, 0.1, 0.1, 0.75])
 """Shares of the near targets of `random_targets` about S1, E1, W1 and the hand."""
 
 
-def random_scenes(rng: np.random.Generator, count: int) -> tuple[NDArray, NDArray]:
-    """Targets (count, 2) and poses (count, 3) to learn to see: half of the targets lie near the arm."""
+def random_scenes(rng: np.random.Generator, count: int, near: float = 0.5) -> tuple[NDArray, NDArray]:
+    """Targets (count, 2) and poses (count, 3) to learn to see; a share `near` of the targets lies near the arm."""
     joints = random_joints(rng, count)
-    return random_targets(rng, joints), joints
+    return random_targets(rng, joints, near), joints
 
 
-def random_targets(rng: np.random.Generator, joints_rad: NDArray) -> NDArray:
-    """A target (N, 2) for each pose (N, 3), one half anywhere within reach and one half near the arm.
+def random_targets(rng: np.random.Generator, joints_rad: NDArray, near: float = 0.5) -> NDArray:
+    """A target (N, 2) for each pose (N, 3), a share `near` of them near the arm and the others anywhere within reach.
 
     A reaching arm spends its decisive steps where hand and target overlap in the picture, which independent
     poses and targets would hardly ever show; and a joint's disc looks much like a target that lies on it. The
@@ -99,9 +99,9 @@ def random_targets(rng: np.random.Generator, joints_rad: NDArray) -> NDArray:
     target = hand(random_goals(rng, count))
     scale_m = np.exp(rng.uniform(np.log(0.01), np.log(0.2), (count, 1)))
     about = rng.choice(4, count, p=NEAR_POINTS)
-    near = forward(joints_rad)[np.arange(count), about] + scale_m * rng.standard_normal((count, 2))
-    chosen = (rng.random(count) < 0.5) & in_region(near)
-    return np.where(chosen[:, None], near, target)
+    beside = forward(joints_rad)[np.arange(count), about] + scale_m * rng.standard_normal((count, 2))
+    chosen = (rng.random(count) < near) & in_region(beside)
+    return np.where(chosen[:, None], beside, target)
 
 
 def in_region(position_m: NDArray) -> NDArray[np.bool_]:

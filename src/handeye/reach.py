@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,6 +51,8 @@ class ReachConfig:
     """Second-domain training pictures are turned about the shoulder by angles of this σ; 0: never."""
     move_share: float = 0.6
     """Share of those pictures whose target is moved. Both: see rearranging.py."""
+    near_targets: float = 0.5
+    """Share of the scenes to learn to see that have the target near the arm; 0: poses and targets are independent."""
     sim: PerceptionConfig = PerceptionConfig()
     adapted: PerceptionConfig = PerceptionConfig(camera_share=0.75)
     control: ControlConfig = ControlConfig()
@@ -61,7 +64,7 @@ class ReachConfig:
         need(self, ("camera_pictures",), 1, 1_000_000)
         need(self, ("camera_seed",), 0, 2**32)
         need(self, ("turn_rad",), 0, 3.2)
-        need(self, ("move_share",), 0, 1)
+        need(self, ("move_share", "near_targets"), 0, 1)
         need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
@@ -98,9 +101,9 @@ def sight_loss(kind: str) -> SightLoss:
     return theta_loss if kind == "paper" else keypoints.keypoint_loss
 
 
-def draw_sim(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
-    """The simulator as a source of labelled pictures."""
-    target, joints = planar_arm.random_scenes(rng, count)
+def draw_sim(count: int, rng: np.random.Generator, near: float = 0.5) -> tuple[NDArray[np.uint8], FloatArray]:
+    """The simulator as a source of labelled pictures, a share `near` of them with the target near the arm."""
+    target, joints = planar_arm.random_scenes(rng, count, near)
     return reach_pictures.draw(target, joints), planar_arm.to_theta(target, joints)
 
 
@@ -109,8 +112,8 @@ def camera_source(config: ReachConfig) -> Source:
     if config.real:
         shown, theta = pictures.read(Path(config.real))
     else:
-        shown, theta = camera_domain.labelled(config.camera_pictures, config.camera_seed, label_noise=True)
-    return rearranging_source(shown, theta, config.turn_rad, config.move_share)
+        shown, theta = camera_domain.labelled(config.camera_pictures, config.camera_seed, True, config.near_targets)
+    return rearranging_source(shown, theta, config.turn_rad, config.move_share, config.near_targets)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,8 @@ class Stages:
 
     def _perception(self, net: nn.Module, training: PerceptionConfig) -> PerceptionStage:
         kind = self.config.networks
-        return PerceptionStage(net, new_perception(kind), draw_sim, self.camera, training, self.seed, sight_loss(kind))
+        sim = partial(draw_sim, near=self.config.near_targets)
+        return PerceptionStage(net, new_perception(kind), sim, self.camera, training, self.seed, sight_loss(kind))
 
     def _world(self, environments: int) -> tuple[PlanarReachVectorEnv, Policy]:
         env = PlanarReachVectorEnv(environments, self.config.env, observe="theta")
@@ -174,7 +178,7 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     if config.conv1:
         networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, camera_source(config))
-    seen = (config.networks, config.conv1, config.sim)
+    seen = (config.networks, config.conv1, config.near_targets, config.sim)
     shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
     adapted = (*seen, *shown, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)

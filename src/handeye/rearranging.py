@@ -191,12 +191,15 @@ class StillCamera:
 
 
 def retargeted(
-    camera: StillCamera, which: NDArray[np.intp], rng: np.random.Generator
+    camera: StillCamera, which: NDArray[np.intp], rng: np.random.Generator, near: float
 ) -> tuple[Grey, FloatArray, NDArray[np.bool_]]:
-    """Pictures `which` (indices into `camera.free`) with targets elsewhere, Θ (N, 5), and which of them are so."""
+    """Pictures `which` (indices into `camera.free`) with targets elsewhere, Θ (N, 5), and which of them are so.
+
+    A share `near` of the new places lies near the arm.
+    """
     own = camera.free[which]
     _, joints = planar_arm.from_theta(camera.theta[own])
-    target = planar_arm.random_targets(rng, joints)
+    target = planar_arm.random_targets(rng, joints, near)
     centre = camera.to_px(target)
     grey = camera.brightness(centre)
     greys, order = camera.by_brightness
@@ -206,7 +209,9 @@ def retargeted(
     return shown, planar_arm.to_theta(target, joints), grey > BRIGHT_GREY
 
 
-def rearranging_source(pictures: NDArray[np.uint8], theta: FloatArray, turn_rad: float, move_share: float) -> Source:
+def rearranging_source(
+    pictures: NDArray[np.uint8], theta: FloatArray, turn_rad: float, move_share: float, near: float = 0.5
+) -> Source:
     """Draws labelled pictures with replacement, most of them rearranged.
 
     A share `move_share` is drawn from those whose target can be taken out, and the target put elsewhere; three quarters
@@ -221,7 +226,7 @@ def rearranging_source(pictures: NDArray[np.uint8], theta: FloatArray, turn_rad:
         shown, labels = pictures[which].astype(np.float32), theta[which]
         movers = np.flatnonzero(rng.random(count) < movable)
         if len(movers):
-            grey, label, done = retargeted(camera, rng.integers(len(camera.free), size=len(movers)), rng)
+            grey, label, done = retargeted(camera, rng.integers(len(camera.free), size=len(movers)), rng, near)
             shown[movers[done]], labels[movers[done]] = grey[done], label[done]
         angle = np.where(rng.random(count) < UNTURNED, 0.0, rng.normal(0, turn_rad, count))
         after, allowed = turned_theta(labels, angle)
