@@ -129,7 +129,7 @@ def test_a_checkpoint_collects_and_is_filmed(run, tmp_path, capsys):
     told = ["--policy", str(run), "--episodes", "3", "--out", str(tmp_path / "store"), "--observe", "both"]
     assert cli.main(["collect", "grasp", *told, "--video", str(tmp_path / "grasps.webp")]) == 0
     first = next(read_episodes(tmp_path / "store"))
-    assert {"image", "objects", "state"} == first.observation.keys() and first.provenance.policy == str(run)
+    assert {"image", "objects", "pose", "state"} == first.observation.keys() and first.provenance.policy == str(run)
     assert (tmp_path / "grasps.webp").stat().st_size > 1000
     assert cli.main(["collect", "grasp", "--policy", "nobody", "--episodes", "1", "--out", str(tmp_path / "x")]) == 2
     assert "or a checkpoint" in capsys.readouterr().err

@@ -45,7 +45,7 @@ class GraspLearning:
 
     env: GraspConfig = field(default_factory=GraspConfig)
     network: Literal["state", "picture", "paper"] = "picture"
-    """`state`: positions of objects; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
+    """`state`: the true Θ; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
     net: CompactConfig = CompactConfig()
     """Of `state` and `picture`."""
     guide: Literal["oracle", "scripted"] = "oracle"
@@ -184,8 +184,11 @@ def _read(kind: Any, values: dict[str, Any]) -> Any:
 
 
 def greedy(config: GraspLearning, net: QNetwork) -> Policy:
-    """π_eval of a network."""
-    return Greedy(net, config.bounds, config.acting)
+    """π_eval of a network; one of positions looks at no picture that is there as well."""
+    act = Greedy(net, config.bounds, config.acting)
+    if config.network != "state":
+        return act
+    return lambda observation: act({name: part for name, part in observation.items() if name != "image"})
 
 
 def load_net(config: GraspLearning, weights: dict[str, torch.Tensor]) -> nn.Module:

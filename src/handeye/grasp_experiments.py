@@ -30,14 +30,14 @@ PIXELS = GraspLearning(
 QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190))
 """The same in a fifth of the rounds."""
 
-AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", beta=0.5))
-"""The picture's features also tell where the nearest objects are."""
+AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta=0.5))
+"""The picture's features also tell where the nearest objects are, and how the gripper stands."""
 
 MODULAR = replace(
     PIXELS,
-    net=CompactConfig(sight="bottleneck", channels=(16, 32, 64), norm="none", beta=0.5),
+    net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.5),
 )
-"""Nothing passes from the picture to the head but where the nearest objects are."""
+"""Nothing passes from the picture to the head but where the nearest objects are, and how the gripper stands."""
 
 SHOULDER = replace(
     PIXELS,

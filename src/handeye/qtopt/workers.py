@@ -24,7 +24,7 @@ from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.bellman import clip_targets, state_values
 from handeye.qtopt.cem import MaximiserConfig
-from handeye.qtopt.networks import QNetwork, theta_of, to_inputs
+from handeye.qtopt.networks import QNetwork, known_of, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
 from handeye.types import Episode, Observation, Policy
 
@@ -201,9 +201,7 @@ class QLearner:
         values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
         loss = task
         if seen is not None:
-            sight = perception_loss(
-                seen.float(), theta_of(torch.as_tensor(batch["observation"]["objects"]), seen.shape[1])
-            )
+            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"]), self.net.config))
             loss, values["l_p"] = task + self.net.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
