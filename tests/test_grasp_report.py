@@ -1,7 +1,7 @@
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from handeye import cli, compare, grasp_curves, grasp_findings, grasp_report, gr
 from handeye.envs.bin import BinConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Failure
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, PriorConfig
 from handeye.grasp_findings import GRASPED, Grasp
 from handeye.qtopt.cem import best_actions
-from handeye.qtopt.networks import scorer, to_inputs
+from handeye.qtopt.networks import CompactConfig, scorer, to_inputs
 from handeye.qtopt.run_local import RunConfig
 from handeye.qtopt.workers import LabelConfig
 from test_grasp import TINY
@@ -209,3 +209,20 @@ def test_figures_are_drawn_the_same_each_time():
     assert plots.step_plots(steps, "value") == plots.step_plots(steps, "value")
     shares = [plots.Shares("a", np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0.0, -1.0]), -2, 2)]
     assert plots.share_plots(shares, "z") == plots.share_plots(shares, "z")
+
+
+def test_effort_counts_the_stages_before():
+    config = replace(
+        GraspLearning(run=RunConfig(rounds=10, first_rounds=2, environments=5, updates=100)),
+        net=CompactConfig(sight="bottleneck"), prior=PriorConfig(rounds=6, updates=200),
+    )  # fmt: skip
+    rows = [
+        {"stage": "control", "step": 4, "time_s": 60.0, "heldout": 0.5},
+        {"stage": "qtopt", "step": 2, "time_s": 120.0, "heldout": 0.1},
+        {"stage": "qtopt", "step": 4, "time_s": 180.0, "heldout": 0.6},
+    ]
+    of = grasp_findings.GraspRun("a", None, {}, config, rows, None)
+    # Control: 6 rounds of 5 episodes, 4 of them with 200 updates.
+    assert grasp_curves.curve(of, "heldout", EPISODES) == [(0.02, 0.5), (0.04, 0.1), (0.05, 0.6)]
+    assert grasp_curves.curve(of, "heldout", grasp_curves.UPDATES) == [(0.4, 0.5), (0.8, 0.1), (1.0, 0.6)]
+    assert len(grasp_curves.evaluations(of, "heldout", "minutes")) == 3

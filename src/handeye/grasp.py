@@ -15,7 +15,7 @@ from handeye.envs import scene
 from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
-from handeye.errors import Misuse, need_one_of
+from handeye.errors import Misuse, need, need_one_of
 from handeye.frames import Fields
 from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig
@@ -40,6 +40,22 @@ GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripte
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """Control on the true Θ, before it sees through the bottleneck; the rest is as in the main training.
+
+    Raises ValueError for values that make no training.
+    """
+
+    rounds: int = 0
+    """0: none; control begins untrained."""
+    updates: int = 60
+    learn: LearnConfig = LearnConfig(batch=256, learning_rate=1e-3, average_rate=0.01)
+
+    def __post_init__(self) -> None:
+        need(self, ("rounds", "updates"), 0, 1_000_000)
+
+
+@dataclass(frozen=True)
 class GraspLearning:
     """One training of grasping, whole. Raises ValueError for values that make none."""
 
@@ -53,6 +69,8 @@ class GraspLearning:
     run: RunConfig = RunConfig()
     labels: LabelConfig = LabelConfig()
     learn: LearnConfig = LearnConfig()
+    prior: PriorConfig = PriorConfig()
+    """Of `net.sight` bottleneck."""
     noise: NoiseConfig = NoiseConfig()
     acting: MaximiserConfig = MaximiserConfig()
     """How actions are chosen, in collecting and at last."""
@@ -66,6 +84,10 @@ class GraspLearning:
                 "net.merge=spatial needs env.view.camera=follow, or shoulder with env.show_pose, got "
                 f"{self.env.view.camera} and {self.env.show_pose}"
             )
+        if self.prior.rounds and (self.network, self.net.sight) != ("picture", "bottleneck"):
+            raise Misuse(f"prior.rounds needs net.sight=bottleneck, got {self.network} and {self.net.sight}")
+        if self.run.sight_rounds and not self._tells:
+            raise Misuse(f"run.sight_rounds needs net.sight=aux or bottleneck, got {self.network} and {self.net.sight}")
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
 
@@ -76,10 +98,14 @@ class GraspLearning:
         return camera == "follow" or (camera == "shoulder" and self.env.show_pose)
 
     @property
+    def _tells(self) -> bool:
+        """Whether the network tells Θ̂."""
+        return self.network == "picture" and self.net.sight != "pixels"
+
+    @property
     def observed(self) -> GraspConfig:
         """The environment, observed as training needs it: what the simulator knows is a label, never an input."""
-        knows = self.network == "picture" and self.net.sight != "pixels"
-        observe: Observe = "objects" if self.network == "state" else "both" if knows else "image"
+        observe: Observe = "objects" if self.network == "state" else "both" if self._tells else "image"
         return dataclasses.replace(self.env, observe=observe)
 
     @property
@@ -123,21 +149,55 @@ def fields(config: GraspConfig) -> Fields:
     return {name: (space.shape or (), space.dtype.type if space.dtype else float) for name, space in spaces.items()}
 
 
+def control_of(config: GraspLearning) -> GraspLearning | None:
+    """The training of control on the true Θ that comes first, if one does; it is the same for all ways of seeing."""
+    prior, usual = config.prior, CompactConfig()
+    if not prior.rounds:
+        return None
+    first = min(config.run.first_rounds, prior.rounds)
+    run = dataclasses.replace(
+        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
+    )
+    net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
+    return dataclasses.replace(config, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig())
+
+
+def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
+    """What each stage trains, in order."""
+    control = control_of(config)
+    return ({"control": control} if control else {}) | {"qtopt": config}
+
+
 def plan(config: GraspLearning, seed: int) -> Plan:
     """The stages of a training; the replay memory is kept in the run's folder."""
 
-    def begin(results: Results, folder: Path) -> LocalRunner:
-        with seeded(seed):
-            net = new_net(config)
-        threads = 1 if config.run.overlap else 0
-        env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
-        policies = GUIDES["scripted"], GUIDES[config.guide]
-        collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
-        configs = config.run, config.labels, config.learn
-        midway = evaluation(config) if config.run.evaluate_every else None
-        return LocalRunner(net, collector, fields(config.observed), configs, seed, folder / "replay", midway)
+    def beginning(stage: str, of: GraspLearning) -> Callable[[Results, Path], LocalRunner]:
+        def begin(results: Results, folder: Path) -> LocalRunner:
+            with seeded(seed):
+                net = new_net(of)
+            if "control" in results:
+                net.body.load_state_dict(_within(results["control"], "body"))
+            memory = folder / "replay"
+            return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage)
 
-    return [("qtopt", config, begin)]
+        return begin
+
+    return [(stage, of, beginning(stage, of)) for stage, of in trainings(config).items()]
+
+
+def _within(weights: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    """The weights of a part of a network, by the names that it calls them."""
+    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+
+
+def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRunner:
+    threads = 1 if config.run.overlap else 0
+    env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
+    policies = GUIDES["scripted"], GUIDES[config.guide]
+    collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
+    configs = config.run, config.labels, config.learn
+    midway = evaluation(config) if config.run.evaluate_every else None
+    return LocalRunner(net, collector, fields(config.observed), configs, seed, memory, midway)
 
 
 def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
@@ -157,9 +217,10 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
 
 
 def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What is shipped: the averaged network in half precision, and the configuration."""
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in results["qtopt"].items()}
-    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
+    """What is shipped: the averaged network of the last finished stage in half precision, and its configuration."""
+    stage, of = [(stage, of) for stage, of in trainings(config).items() if stage in results][-1]
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in results[stage].items()}
+    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
     return about | {"weights": weights}
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, PriorConfig
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.run_local import RunConfig
@@ -36,8 +36,11 @@ AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta
 MODULAR = replace(
     PIXELS,
     net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.5),
+    prior=PriorConfig(rounds=180),
+    run=replace(PIXELS.run, rounds=380, sight_rounds=60),
 )
-"""Nothing passes from the picture to the head but where the nearest objects are, and how the gripper stands."""
+"""Nothing passes from the picture to the head but where the nearest objects are, and how the gripper stands. The
+head is trained on the truth about that first; both trainings together have as many rounds as the others."""
 
 SHOULDER = replace(
     PIXELS,

@@ -178,7 +178,8 @@ def _own_curves(report: Report, run: GraspRun) -> str:
     caption = (
         "Training: raw values faint, smoothed ones strong. Success on held-out and training objects is that of the "
         "greedy policy on scenes other than those of the table; own episodes explore. Targets outside 0 … 1 are "
-        "clipped. Collecting and labelling share a core, learning has the other."
+        "clipped. Collecting and labelling share a core, learning has the other. Where control is trained on true "
+        "positions first, curves begin with that."
     )
     return report.out.figure(
         f"{_stem(run)}-learning", plots.learning_curves(grasp_curves.panels(run), inside=4), caption

@@ -36,6 +36,8 @@ class RunConfig:
     """In each, every environment lives one episode."""
     first_rounds: int = 20
     """Rounds before the first update, scripted and guided."""
+    sight_rounds: int = 0
+    """Rounds after the first ones in which Θ̂ alone is learnt, by L_p: Q is not fitted to what is not yet seen."""
     environments: int = 48
     updates: int = 20
     """Of the learner in each round after the first ones."""
@@ -61,6 +63,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         need(self, ("rounds", "environments", "off_frames", "on_frames"), 1, 1_000_000_000)
         need(self, ("first_rounds",), 1, self.rounds)
+        need(self, ("sight_rounds",), 0, self.rounds - self.first_rounds)
         need(self, ("updates", "evaluate_every"), 0, 1_000_000)
         need(self, ("scripted_first", "scripted", "guided_start", "guided_end"), 0, 1)
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
@@ -201,8 +204,10 @@ class LocalRunner:
         age = self.learner.done - rows.pop("step").mean()
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
-        share = (self.done - self.config.first_rounds) / max(self.config.rounds - self.config.first_rounds, 1)
-        return self.learner.update(batch, 0.5 * (1 + float(np.cos(np.pi * share)))) | {"label_age": float(age)}
+        after = self.done - self.config.first_rounds
+        share = after / max(self.config.rounds - self.config.first_rounds, 1)
+        scale = 0.5 * (1 + float(np.cos(np.pi * share)))
+        return self.learner.update(batch, scale, after < self.config.sight_rounds) | {"label_age": float(age)}
 
     def state(self) -> Tree:
         return {

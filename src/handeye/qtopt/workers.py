@@ -189,8 +189,11 @@ class QLearner:
             part.eval().requires_grad_(False)
         self.done = 0
 
-    def update(self, batch: dict[str, Any], scale: float) -> dict[str, float]:
-        """One step with learning rates times `scale`. Returns the losses and what Q says on average."""
+    def update(self, batch: dict[str, Any], scale: float, sight_alone: bool = False) -> dict[str, float]:
+        """One step with learning rates times `scale`; with `sight_alone` of L_p only.
+
+        Returns the losses and what Q says on average.
+        """
         self.net.train()
         inputs, target = to_inputs(batch["observation"]), torch.as_tensor(batch["target"])
         action = for_network(torch.as_tensor(batch["action"]), self.bounds)
@@ -202,7 +205,7 @@ class QLearner:
         loss = task
         if seen is not None:
             sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"]), self.net.config))
-            loss, values["l_p"] = task + self.net.beta * sight, sight.item()
+            loss, values["l_p"] = sight if sight_alone else task + self.net.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
         if self.done % self.lag == 0:
