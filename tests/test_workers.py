@@ -164,6 +164,14 @@ def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
     assert not torch.equal(next(iter(runners[0].result().values())), next(iter(net_of().state_dict().values())))
 
 
+def test_scripted_and_guided_episodes_alone_are_learnt_from_if_asked():
+    one = runner(scripted=0.5, guided_start=0.5, guided_end=0.5)
+    while one.done < one.steps:
+        values = one.step()
+    assert one.on.added == 0 and one.off.added > 0 and values["on_policy"] == 0 and values["l_q"] > 0
+    assert "own_success" not in values and not same(one, runner())
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_an_interrupted_run_goes_on_exactly(tmp_path, on_disk):
     whole = runner(tmp_path / "whole" if on_disk else None)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from handeye import checkpoint
+from handeye import checkpoint, grasp_logs
 from handeye.envs import scene
 from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
-from handeye.errors import Misuse, need, need_one_of
+from handeye.errors import Misuse, differences, need, need_one_of
 from handeye.frames import Fields
 from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig
@@ -74,6 +75,10 @@ class GraspLearning:
     noise: NoiseConfig = NoiseConfig()
     acting: MaximiserConfig = MaximiserConfig()
     """How actions are chosen, in collecting and at last."""
+    logs: tuple[str, ...] = ()
+    """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
+    start: str = ""
+    """A checkpoint whose weights the network begins with; empty: untrained."""
 
     def __post_init__(self) -> None:
         need_one_of(self, "network", ("state", "picture", "paper"))
@@ -86,6 +91,10 @@ class GraspLearning:
             )
         if self.prior.rounds and (self.network, self.net.sight) != ("picture", "bottleneck"):
             raise Misuse(f"prior.rounds needs net.sight=bottleneck, got {self.network} and {self.net.sight}")
+        if self.prior.rounds and self.start:
+            raise Misuse(f"start={self.start} brings its own control: give prior.rounds=0")
+        if not self.run.collect and not self.logs:
+            raise Misuse("run.collect=False leaves nothing to learn from: give --logs")
         if self.run.sight_rounds and not self._tells:
             raise Misuse(f"run.sight_rounds needs net.sight=aux or bottleneck, got {self.network} and {self.net.sight}")
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
@@ -169,7 +178,14 @@ def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
 
 
 def plan(config: GraspLearning, seed: int) -> Plan:
-    """The stages of a training; the replay memory is kept in the run's folder."""
+    """The stages of a training; the replay memory is kept in the run's folder.
+
+    Raises:
+        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit.
+    """
+    for of in trainings(config).values():
+        grasp_logs.check(of.logs, of.observed, fields(of.observed), of.run.off_frames)
+    started = start_weights(config) if config.start else None
 
     def beginning(stage: str, of: GraspLearning) -> Callable[[Results, Path], LocalRunner]:
         def begin(results: Results, folder: Path) -> LocalRunner:
@@ -177,12 +193,33 @@ def plan(config: GraspLearning, seed: int) -> Plan:
                 net = new_net(of)
             if "control" in results:
                 net.body.load_state_dict(_within(results["control"], "body"))
+            if started is not None:
+                net.load_state_dict(started)
             memory = folder / "replay"
             return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage)
 
         return begin
 
     return [(stage, of, beginning(stage, of)) for stage, of in trainings(config).items()]
+
+
+def start_weights(config: GraspLearning) -> dict[str, torch.Tensor]:
+    """The weights that a training starts from. Raises: CheckpointError, or Misuse for those of another network."""
+    tree = checkpoint.load(checkpoint.find(config.start))
+    if not isinstance(tree, dict) or tree.get("task") != "grasp":
+        raise Misuse(f"start={config.start} is no final checkpoint of grasping")
+    try:
+        return dict(load_net(config, tree["weights"]).state_dict())
+    except RuntimeError as error:
+        changed = differences(_shape(read_config(tree["config"])), _shape(config))
+        raise Misuse(f"start={config.start} is of another network: {'; '.join(changed)}") from error
+
+
+def _shape(config: GraspLearning) -> dict[str, Any]:
+    """What decides which weights a network has."""
+    view, state = config.env.view, observation_space(config.env)["state"].shape
+    shape = {"network": config.network, "net": dataclasses.asdict(config.net)}
+    return shape | {"picture": (view.height_px, view.width_px), "state": state}
 
 
 def _within(weights: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
@@ -194,10 +231,12 @@ def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRu
     threads = 1 if config.run.overlap else 0
     env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
     policies = GUIDES["scripted"], GUIDES[config.guide]
-    collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
+    seen = fields(config.observed)
+    stored = partial(grasp_logs.read, config.logs, seen)
+    collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed, stored)
     configs = config.run, config.labels, config.learn
     midway = evaluation(config) if config.run.evaluate_every else None
-    return LocalRunner(net, collector, fields(config.observed), configs, seed, memory, midway)
+    return LocalRunner(net, collector, seen, configs, seed, memory, midway)
 
 
 def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:

@@ -34,6 +34,8 @@ class RunConfig:
 
     rounds: int = 200
     """In each, every environment lives one episode."""
+    collect: bool = True
+    """Without, a round is its updates alone, and all is learnt from logs."""
     first_rounds: int = 20
     """Rounds before the first update, scripted and guided."""
     sight_rounds: int = 0
@@ -125,6 +127,8 @@ class LocalRunner:
         Collecting and labelling use the averaged weights as they are at its start, and what they bring is there at its
         end: so it does not matter how fast either is.
         """
+        if not self.done:
+            self.off.add(self.collector.stored())
         threads, started = torch.get_num_threads(), time.perf_counter()
         # One thread each for gathering and learning: more fight over the cores.
         torch.set_num_threads(1)
@@ -156,14 +160,18 @@ class LocalRunner:
 
     def _gather(self) -> Gathered:
         """A round of episodes, and labels for the next round's updates."""
-        config, after, started = self.config, self.done - self.config.first_rounds, time.perf_counter()
-        first = config.scripted_first, 1 - config.scripted_first
-        scripted, guided = first if after < 0 else (config.scripted, self.guided(after))
-        given, own = self.collector.collect(self.acting, Exploration(scripted, guided), self.done)
+        after, started = self.done - self.config.first_rounds, time.perf_counter()
+        given, own = self._collect(after) if self.config.collect else ([], [])
         collected = time.perf_counter()
         labelled, figures = self._label() if after >= -1 else ([], {})
         figures |= {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
         return Gathered(given, own, labelled, figures)
+
+    def _collect(self, after: int) -> tuple[list[Episode], list[Episode]]:
+        """A round of episodes, so many rounds after the first ones: given ones, and the learner's own."""
+        first = self.config.scripted_first, 1 - self.config.scripted_first
+        shares = first if after < 0 else (self.config.scripted, self.guided(after))
+        return self.collector.collect(self.acting, Exploration(*shares), self.done)
 
     def _label(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Labelled samples of both memories, as many as the next round learns from, and which shares of them were

@@ -3,7 +3,7 @@
 None of them knows of threads or processes; whoever runs them passes the data on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +51,8 @@ class Collector:
     maximiser: MaximiserConfig
     noise: NoiseConfig
     seed: int
+    stored: Callable[[], Iterable[Episode]] = tuple
+    """Episodes that there are before any is collected."""
 
     def collect(self, net: QNetwork, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
         """One episode of each environment: those of scripted policy and guide, and those of π_noisy.
