@@ -1,6 +1,10 @@
 """Learning curves of grasping runs: what their metrics say of success, values, labels and time."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from handeye.grasp import trainings
 from handeye.grasp_findings import GraspRun
@@ -62,13 +66,34 @@ def panels(run: GraspRun) -> list[Curves]:
     return [panel for panel in drawn if panel.lines]
 
 
-def compared(runs: list[GraspRun]) -> list[Curves]:
-    """Success on held-out objects of several runs."""
-    title = "Held-out objects"
-    drawn = [
-        Curves(title, "success", _told({wrapped(run.name): evaluations(run, "heldout", unit) for run in runs}), x=unit)
-        for unit in EFFORTS
-    ]
+def compared(runs: dict[str, list[GraspRun]]) -> list[Curves]:
+    """Success on held-out objects, a line for each name: the mean of its runs."""
+    return _held_out(lambda unit: {wrapped(name): mean(_evaluated(own, unit)) for name, own in runs.items()})
+
+
+def of_seeds(runs: list[GraspRun]) -> list[Curves]:
+    """Success on held-out objects of each run, and their mean."""
+    strong = f"mean of {len(runs)}"
+
+    def lines(unit: str) -> dict[str, Line]:
+        each = _evaluated(runs, unit)
+        return {f"seed {run.about['seed']}": line for run, line in zip(runs, each, strict=True)} | {strong: mean(each)}
+
+    return [replace(panel, strong=strong) for panel in _held_out(lines)]
+
+
+def mean(lines: list[Line]) -> Line:
+    """Point by point, as far as all go."""
+    points = zip(*lines, strict=False)
+    return [(float(np.mean([x for x, _ in own])), float(np.mean([y for _, y in own]))) for own in points]
+
+
+def _evaluated(runs: list[GraspRun], unit: str) -> list[Line]:
+    return [evaluations(run, "heldout", unit) for run in runs]
+
+
+def _held_out(lines: Callable[[str], dict[str, Line]]) -> list[Curves]:
+    drawn = [Curves("Held-out objects", "success", _told(lines(unit)), x=unit) for unit in EFFORTS]
     return [panel for panel in drawn if panel.lines]
 
 
