@@ -89,6 +89,12 @@ class GraspLearning:
                 "net.merge=spatial needs env.view.camera=follow, or shoulder with env.show_pose, got "
                 f"{self.env.view.camera} and {self.env.show_pose}"
             )
+        if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
+            raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+        self._need_stages()
+
+    def _need_stages(self) -> None:
+        """Raises: Misuse for stages that have nothing to do or nothing to begin with."""
         if self.prior.rounds and (self.network, self.net.sight) != ("picture", "bottleneck"):
             raise Misuse(f"prior.rounds needs net.sight=bottleneck, got {self.network} and {self.net.sight}")
         if self.prior.rounds and self.start:
@@ -97,8 +103,6 @@ class GraspLearning:
             raise Misuse("run.collect=False leaves nothing to learn from: give --logs")
         if self.run.sight_rounds and not self._tells:
             raise Misuse(f"run.sight_rounds needs net.sight=aux or bottleneck, got {self.network} and {self.net.sight}")
-        if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
-            raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
 
     @property
     def _knows_places(self) -> bool:
