@@ -269,8 +269,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def _between(self, objects: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of these (N, objects) a finger presses, where both fingers press one: the same, or each its own."""
-        touched = (self.bin.pressed > 0) & objects[..., None]
-        return touched.any(-1) & touched.max(1).min(-1)[:, None]
+        touched = np.greater(self.bin.pressed, 0) & objects[..., None]
+        return touched.any(-1) & touched.any(1).all(-1)[:, None]
 
     def _restart(self, observation: Observation, info: dict[str, Any]) -> tuple[Observation, dict[str, Any]]:
         """Start the finished environments anew; their last observation and facts go into `info`."""
