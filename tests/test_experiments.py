@@ -14,7 +14,7 @@ from handeye.envs.grasping import GraspConfig
 from handeye.envs.reaching import PlanarReachConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.experiments import EXPERIMENTS
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, PriorConfig
 from handeye.modular.control import ControlConfig
 from handeye.modular.finetune import FinetuneConfig
 from handeye.modular.perception import PerceptionConfig
@@ -29,7 +29,7 @@ from handeye.train import system_of
 CONFIGS = (
     *(ReachConfig, PlanarReachConfig, PerceptionConfig, ControlConfig, FinetuneConfig),
     *(GraspLearning, GraspConfig, BinConfig, CameraConfig, CompactConfig, RunConfig, LabelConfig, LearnConfig),
-    *(MaximiserConfig, NoiseConfig),
+    *(MaximiserConfig, NoiseConfig, PriorConfig),
 )
 
 

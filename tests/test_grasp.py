@@ -12,12 +12,20 @@ from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse
 from handeye.grasp import GraspLearning
+from handeye.metrics import read_rows
 from handeye.qtopt.networks import CompactConfig
+from handeye.qtopt.run_local import RunConfig
 
 TINY = [
     "--run.rounds", "4", "--run.first-rounds", "2", "--run.environments", "4", "--run.updates", "2",
     "--run.off-frames", "200", "--run.on-frames", "200", "--env.world.models", "2", "--env.world.placements", "1",
     "--env.max-steps", "6", "--learn.batch", "16", "--learn.labelled", "32",
+]  # fmt: skip
+
+MODULAR = [
+    *TINY, "--env.view.width-px", "16", "--env.view.height-px", "16", "--net.channels", "4", "--net.features", "16",
+    "--net.width", "16", "--run.sight-rounds", "1", "--run.evaluate-every", "0", "--prior.rounds", "3",
+    "--prior.updates", "2", "--prior.learn.batch", "16", "--prior.learn.labelled", "32",
 ]  # fmt: skip
 
 
@@ -88,23 +96,66 @@ def test_it_acts_on_one_observation_or_many_and_always_alike(run):
     assert policy({key: value[1] for key, value in many.items()}).shape == (8,)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
-    folder = tmp_path / "stopped"
-    step, count = grasp.LocalRunner.step, []
+@pytest.fixture(scope="module")
+def modular(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modular") / "run"
+    assert cli.main(["train", "grasp-modular", "--out", str(folder), *MODULAR]) == 0
+    return folder
+
+
+def weights(folder, stage="qtopt"):
+    return checkpoint.load(folder / "checkpoints" / f"{stage}.safetensors")["result"]
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("grasp-state", 4), ("grasp-modular", 2), ("grasp-modular", 5), ("grasp-modular", 7)]
+)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(name, steps, request, tmp_path, monkeypatch):
+    options, whole = (TINY, "run") if name == "grasp-state" else (MODULAR, "modular")
+    folder, step, count = tmp_path / "stopped", grasp.LocalRunner.step, []
 
     def stopping(self):
         count.append(1)
-        if len(count) == 4:
+        if len(count) == steps:
             raise KeyboardInterrupt
         return step(self)
 
     monkeypatch.setattr(handeye.run, "SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(grasp.LocalRunner, "step", stopping)
-    assert cli.main(["train", "grasp-state", "--out", str(folder), *TINY]) != 0
+    assert cli.main(["train", name, "--out", str(folder), *options]) != 0
     assert (folder / "replay").is_dir()
-    assert cli.main(["train", "grasp-state", "--out", str(folder), "--resume", *TINY]) == 0
-    one, other = (checkpoint.load(f / "checkpoints" / "qtopt.safetensors")["result"] for f in (run, folder))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert cli.main(["train", name, "--out", str(folder), "--resume", *options]) == 0
+    assert equal(weights(request.getfixturevalue(whole)), weights(folder))
+
+
+def test_control_begins_on_the_truth_and_goes_on_from_there(modular, tmp_path, monkeypatch):
+    rows = read_rows(modular / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["stage"] == "control"][-1] == 3
+    begun = []
+    monkeypatch.setattr(grasp, "_runner", lambda config, net, seed, memory: begun.append(net))
+    stages = grasp.plan(grasp_results.load(str(modular)).config, 0)
+    stages[1][2]({"control": weights(modular, "control")}, tmp_path)
+    assert equal(begun[0].body.state_dict(), grasp._within(weights(modular, "control"), "body"))
+    # While Θ̂ alone was learnt, and after: Q on pictures has moved away from there.
+    assert not equal(grasp._within(weights(modular), "body"), begun[0].body.state_dict())
+
+
+def test_a_bottleneck_is_evaluated_by_its_pictures_and_its_prior_by_the_truth(modular, tmp_path, capsys):
+    net = grasp_results.load(str(modular)).net
+    assert (type(net).__name__, net.sight) == ("PictureQ", "bottleneck")
+    assert cli.main(["evaluate", str(modular), "--episodes", "3", "--json", "-"]) == 0
+    early = tmp_path / "early"
+    # Another way of seeing begins with the same control.
+    more = ["--net.beta", "0.1", "--reuse", str(modular), "--until", "control"]
+    assert cli.main(["train", "grasp-modular", "--out", str(early), *MODULAR, *more]) == 0
+    assert equal(weights(early, "control"), weights(modular, "control"))
+    assert read_rows(early / "metrics.jsonl") == []
+    assert type(grasp_results.load(str(early)).net).__name__ == "StateQ"
+    assert cli.main(["evaluate", str(early), "--episodes", "3"]) == 0
 
 
 def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
@@ -117,6 +168,9 @@ def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
 
 
 def test_configurations_that_fit_nothing_are_refused():
+    for wrong in ({"prior": grasp.PriorConfig(rounds=3)}, {"run": RunConfig(sight_rounds=3)}):
+        with pytest.raises(Misuse, match="bottleneck"):
+            GraspLearning(**wrong)
     with pytest.raises(Misuse, match="472"):
         GraspLearning(network="paper")
     with pytest.raises(Misuse, match="follow"):
@@ -129,7 +183,7 @@ def test_a_checkpoint_collects_and_is_filmed(run, tmp_path, capsys):
     told = ["--policy", str(run), "--episodes", "3", "--out", str(tmp_path / "store"), "--observe", "both"]
     assert cli.main(["collect", "grasp", *told, "--video", str(tmp_path / "grasps.webp")]) == 0
     first = next(read_episodes(tmp_path / "store"))
-    assert {"image", "objects", "state"} == first.observation.keys() and first.provenance.policy == str(run)
+    assert {"image", "objects", "pose", "state"} == first.observation.keys() and first.provenance.policy == str(run)
     assert (tmp_path / "grasps.webp").stat().st_size > 1000
     assert cli.main(["collect", "grasp", "--policy", "nobody", "--episodes", "1", "--out", str(tmp_path / "x")]) == 2
     assert "or a checkpoint" in capsys.readouterr().err

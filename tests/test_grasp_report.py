@@ -1,21 +1,32 @@
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from handeye import cli, compare, grasp_curves, grasp_findings, grasp_report, grasp_results, grasp_video, plots, run
+from handeye import (
+    cli,
+    compare,
+    grasp_curves,
+    grasp_findings,
+    grasp_report,
+    grasp_results,
+    grasp_seeds,
+    grasp_video,
+    plots,
+    run,
+)
 from handeye.envs.bin import BinConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Failure
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, PriorConfig
 from handeye.grasp_findings import GRASPED, Grasp
 from handeye.qtopt.cem import best_actions
-from handeye.qtopt.networks import scorer, to_inputs
+from handeye.qtopt.networks import CompactConfig, scorer, to_inputs
 from handeye.qtopt.run_local import RunConfig
 from handeye.qtopt.workers import LabelConfig
 from test_grasp import TINY
@@ -209,3 +220,73 @@ def test_figures_are_drawn_the_same_each_time():
     assert plots.step_plots(steps, "value") == plots.step_plots(steps, "value")
     shares = [plots.Shares("a", np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0.0, -1.0]), -2, 2)]
     assert plots.share_plots(shares, "z") == plots.share_plots(shares, "z")
+
+
+def test_effort_counts_the_stages_before():
+    config = replace(
+        GraspLearning(run=RunConfig(rounds=10, first_rounds=2, environments=5, updates=100)),
+        net=CompactConfig(sight="bottleneck"), prior=PriorConfig(rounds=6, updates=200),
+    )  # fmt: skip
+    rows = [
+        {"stage": "control", "step": 4, "time_s": 60.0, "heldout": 0.5},
+        {"stage": "qtopt", "step": 2, "time_s": 120.0, "heldout": 0.1},
+        {"stage": "qtopt", "step": 4, "time_s": 180.0, "heldout": 0.6},
+    ]
+    of = grasp_findings.GraspRun("a", None, {}, config, rows, None)
+    # Control: 6 rounds of 5 episodes, 4 of them with 200 updates.
+    assert grasp_curves.curve(of, "heldout", EPISODES) == [(0.02, 0.5), (0.04, 0.1), (0.05, 0.6)]
+    assert grasp_curves.curve(of, "heldout", grasp_curves.UPDATES) == [(0.4, 0.5), (0.8, 0.1), (1.0, 0.6)]
+    assert len(grasp_curves.evaluations(of, "heldout", "minutes")) == 3
+
+
+def seeded(seed, name="run", beta=0.8, start="", rows=()):
+    config = GraspLearning(net=CompactConfig(sight="aux", beta=beta), start=start, run=RunConfig(evaluate_every=2))
+    return grasp_findings.GraspRun(
+        f"{name}{seed}", None, {"experiment": "grasp", "seed": seed}, config, list(rows), None
+    )
+
+
+def test_runs_that_differ_in_seeds_alone_stand_together():
+    runs = [seeded(0), seeded(1, start="off1"), seeded(0, "again"), seeded(1, "other", beta=0.2)]
+    found = grasp_seeds.gathered(runs)
+    assert list(found.values()) == [runs[:2], runs[3:]] and list(found)[1] == "other1"
+    assert list(grasp_seeds.repeated(runs)) == [grasp_seeds.label(runs[0])]
+    assert "--net.sight aux" in grasp_seeds.label(runs[0]) and "start" not in grasp_seeds.label(runs[1])
+    assert grasp_seeds.table(runs[2:], lambda *_: 0.5, lambda _: None, {"train": "training"}) is None
+
+
+def test_spread_over_seeds_by_hand():
+    rates = {("run0", "heldout"): 0.9, ("run1", "heldout"): 0.92, ("run2", "heldout"): 0.97}
+    minutes = {"run0": 30.0, "run1": 31.0, "run2": 32.0}
+    table = grasp_seeds.table(
+        [seeded(k) for k in range(3)],
+        lambda run, objects: rates[run.name, objects],
+        lambda run: minutes[run.name],
+        {"heldout": "held-out"},
+    )
+    (name, *row), *others = table.rows
+    assert not others and row[:2] == ["held-out", 3] and "grasp" in name
+    # Deviations from 93 are -3, -1 and 4: (9 + 1 + 16) / 2 = 13.
+    np.testing.assert_allclose(row[2:], [93, 13**0.5, 90, 97, 31])
+
+
+def test_the_mean_curve_goes_as_far_as_all_seeds():
+    def rows(*rates):
+        return [
+            {"stage": "qtopt", "step": 2 * k, "time_s": 60.0 * k, "heldout": r} for k, r in enumerate(rates, start=1)
+        ]
+
+    runs = [seeded(0, rows=rows(0.2, 0.4, 0.9)), seeded(1, rows=rows(0.4, 0.8))]
+    panel = grasp_curves.of_seeds(runs)[0]
+    assert panel.strong == "mean of 2" and panel.lines.keys() == {"seed 0", "seed 1", "mean of 2"}
+    np.testing.assert_allclose(panel.lines["mean of 2"], [(1, 0.3), (2, 0.6)])
+    assert panel.lines["seed 0"][2] == (3, 0.9)
+
+
+def test_seeds_have_a_figure_of_their_own(tmp_path, tiny):
+    for seed in (0, 1):
+        run.write_config(tmp_path / f"s{seed}", "grasp", seed, GraspLearning(run=RunConfig(evaluate_every=2)))
+        (tmp_path / f"s{seed}" / "metrics.jsonl").write_text((tiny / "metrics.jsonl").read_text())
+    spoken([tmp_path / "s0", tmp_path / "s1"], tmp_path / "out")
+    names = {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
+    assert names == {"grasp-s0-learning", "grasp-s1-learning", "grasp-s0-seeds"}

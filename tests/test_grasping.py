@@ -429,3 +429,12 @@ def test_the_state_tells_the_grippers_pose_if_asked():
     np.testing.assert_allclose(after[:, 3], np.minimum(before[:, 3], 0.05) + 0.02, atol=1e-6)
     angle = np.arctan2(after[:, 5], after[:, 6]) - np.arctan2(before[:, 5], before[:, 6])
     np.testing.assert_allclose(np.cos(angle), np.cos(0.5), atol=1e-6)
+
+
+def test_the_simulator_knows_the_grippers_pose_whatever_the_state_tells():
+    env = bins(3)
+    seen = env.reset(seed=2)[0]
+    shown = bins(3, show_pose=True).reset(seed=2)[0]["state"]
+    assert seen["state"].shape == (3, 3) and seen["pose"].shape == (3, 5)
+    np.testing.assert_array_equal(seen["pose"][:, [0, 1, 3, 4]], shown[:, 3:])
+    np.testing.assert_array_equal(seen["pose"][:, 2], shown[:, 1])

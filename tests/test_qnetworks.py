@@ -8,7 +8,7 @@ from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.rendering import CameraConfig
 from handeye.nn import parameter_count
 from handeye.qtopt.actions import ActionBounds, for_network
-from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, scorer, theta_of, to_inputs
+from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, known_of, scorer, theta_of, to_inputs
 from handeye.qtopt.paper_network import PaperQ
 from handeye.qtopt.spatial_network import SpatialQ, View
 
@@ -133,15 +133,36 @@ def test_a_state_network_sees_the_nearest_objects_alone():
     state = torch.rand(4, 3)
     with torch.no_grad():
         assert torch.equal(net.encode(Inputs(objects, state))[0], net.encode(Inputs(changed, state))[0])
-    assert torch.allclose(theta_of(objects, 6), 10 * objects[:, :6])
+
+
+def test_theta_by_hand():
+    observation = {"objects": np.array([[[0.1, 0.2, 0.3], [1, 1, 1]]]), "pose": np.array([[0.1, -0.2, 0.05, 0.6, 0.8]])}
+    known = known_of(observation)
+    config = CompactConfig(nearest=1, theta_pose=True)
+    told = theta_of(known, config)
+    assert torch.allclose(told, torch.tensor([[1.0, 2, 3, 1, -2, 0.5, 0.6, 0.8]]).double()) and config.theta == 8
+    config = CompactConfig(nearest=1)
+    assert torch.allclose(theta_of(known, config), told[:, :3]) and config.theta == 3
+
+
+@pytest.mark.parametrize("pose", [False, True])
+def test_networks_tell_and_take_theta_in_full(pose):
+    sights = [small(sight=sight, theta_pose=pose) for sight in ("aux", "bottleneck")]
+    for net in (*sights, spatial(sight="aux", theta_pose=pose)):
+        assert net.encode(pictures(2))[1].shape == (2, 14 if pose else 9)
+    net, known, state = StateQ(3, CompactConfig(theta_pose=pose)), torch.rand(4, 20), torch.rand(4, 3)
+    turned = known + torch.tensor([0.0] * 19 + [1.0])
+    same = torch.equal(net.encode(Inputs(known, state))[0], net.encode(Inputs(turned, state))[0])
+    assert same != pose
 
 
 def test_observations_become_inputs():
     image = np.full((2, 4, 5, 3), 51, np.uint8)
     seen = to_inputs({"image": image, "objects": np.ones((2, 5, 3), np.float32), "state": np.ones((2, 3), np.float32)})
     assert seen.seen.shape == (2, 3, 4, 5) and torch.allclose(seen.seen, torch.tensor(0.2))
-    known = to_inputs({"objects": np.ones((2, 5, 3), np.float32), "state": np.ones((2, 3), np.float32)})
-    assert known.seen.shape == (2, 15)
+    known = {"objects": np.ones((2, 5, 3), np.float32), "state": np.ones((2, 3), np.float32)}
+    assert to_inputs(known).seen.shape == (2, 15)
+    assert to_inputs(known | {"pose": np.ones((2, 5), np.float32)}).seen.shape == (2, 20)
 
 
 def test_a_network_reads_displacements_as_shares_of_their_bounds():

@@ -12,7 +12,7 @@ from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
-from handeye.qtopt.networks import CompactConfig, StateQ
+from handeye.qtopt.networks import CompactConfig, PictureQ, StateQ
 from handeye.qtopt.run_local import LocalRunner, RunConfig
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
 from toy import Pick
@@ -138,6 +138,23 @@ def test_the_learner_fits_labels_averages_and_lags():
     assert not any(torch.equal(a, b) for a, b in zip(average, learner.net.state_dict().values(), strict=True) if a.ndim)
 
 
+def test_sight_alone_moves_nothing_but_what_reads_theta():
+    with seeded(0):
+        net = PictureQ((16, 16), 3, CompactConfig(channels=(4,), features=8, width=8, nearest=1, sight="bottleneck"))
+    learner = QLearner(net, copy.deepcopy(net), copy.deepcopy(net), BOUNDS, LearnConfig(learning_rate=1e-2), 99)
+    rng, batch = np.random.default_rng(0), batch_of()
+    batch["observation"]["image"] = rng.integers(256, size=(32, 16, 16, 3), dtype=np.uint8)
+    before = copy.deepcopy(net.state_dict())
+    losses = [learner.update(batch, 1.0, sight_alone=True)["l_p"] for _ in range(30)]
+
+    def moved():
+        return {name.split(".")[0] for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+
+    assert losses[-1] < 0.8 * losses[0] and moved() == {"tower", "theta"}
+    learner.update(batch, 1.0)
+    assert moved() == {"tower", "theta", "body"}
+
+
 def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
     runners = [runner(overlap=overlap) for overlap in (False, True)]
     for one in runners:
@@ -145,6 +162,14 @@ def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
             one.step()
     assert same(*runners)
     assert not torch.equal(next(iter(runners[0].result().values())), next(iter(net_of().state_dict().values())))
+
+
+def test_scripted_and_guided_episodes_alone_are_learnt_from_if_asked():
+    one = runner(scripted=0.5, guided_start=0.5, guided_end=0.5)
+    while one.done < one.steps:
+        values = one.step()
+    assert one.on.added == 0 and one.off.added > 0 and values["on_policy"] == 0 and values["l_q"] > 0
+    assert "own_success" not in values and not same(one, runner())
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -187,7 +212,9 @@ def test_learning_to_pick_from_chance_and_a_guide():
     assert won.mean() > 0.8
 
 
-@pytest.mark.parametrize("wrong", [{"rounds": 0}, {"scripted": 1.5}, {"first_rounds": 9}, {"guided_over": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"rounds": 0}, {"scripted": 1.5}, {"first_rounds": 9}, {"sight_rounds": 5}, {"guided_over": 0}]
+)
 def test_runs_that_make_no_sense_are_refused(wrong):
     with pytest.raises(Misuse, match=next(iter(wrong))):
         replace(RUN, **wrong)

@@ -14,6 +14,7 @@ from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
 from handeye.errors import Failure, Interrupted, Misuse
+from handeye.grasp_logs import ENVIRONMENT
 from handeye.grasp_video import write_grasps
 from handeye.metrics import wilson
 from handeye.progress import progress_bar, stop_signals
@@ -88,7 +89,7 @@ def collect(policy: str, config: GraspConfig, episodes: int, seed: int, folder: 
         Interrupted: the user stopped it; all episodes so far are saved.
     """
     grasp_results.check_episodes(episodes)
-    about = About(grasp_results.ENVIRONMENT, policy, {"env": asdict(config), "seed": seed})
+    about = About(ENVIRONMENT, policy, {"env": asdict(config), "seed": seed})
     with stop_signals() as stopping, EpisodeWriter(folder, about) as store, progress_bar(console) as progress:
         success = _successes(folder)
         task = progress.add_task(policy, total=episodes, completed=len(success), facts="")

@@ -1,6 +1,6 @@
 """Replay of whole episodes: each frame is stored once, on disk if a folder is given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class FrameReplay:
             self._index = steps, steps[self.rows["reward"][steps] > 0]
         return self._index
 
-    def add(self, episodes: Sequence[Episode]) -> None:
+    def add(self, episodes: Iterable[Episode]) -> None:
         """Append episodes, over the oldest rows when full."""
         for episode in episodes:
             length = len(episode.reward)

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from handeye import checkpoint
+from handeye import checkpoint, grasp_logs
 from handeye.envs import scene
 from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
-from handeye.errors import Misuse, need_one_of
+from handeye.errors import Misuse, differences, need, need_one_of
 from handeye.frames import Fields
 from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig
@@ -40,12 +41,28 @@ GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripte
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """Control on the true Θ, before it sees through the bottleneck; the rest is as in the main training.
+
+    Raises ValueError for values that make no training.
+    """
+
+    rounds: int = 0
+    """0: none; control begins untrained."""
+    updates: int = 60
+    learn: LearnConfig = LearnConfig(batch=256, learning_rate=1e-3, average_rate=0.01)
+
+    def __post_init__(self) -> None:
+        need(self, ("rounds", "updates"), 0, 1_000_000)
+
+
+@dataclass(frozen=True)
 class GraspLearning:
     """One training of grasping, whole. Raises ValueError for values that make none."""
 
     env: GraspConfig = field(default_factory=GraspConfig)
     network: Literal["state", "picture", "paper"] = "picture"
-    """`state`: positions of objects; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
+    """`state`: the true Θ; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
     net: CompactConfig = CompactConfig()
     """Of `state` and `picture`."""
     guide: Literal["oracle", "scripted"] = "oracle"
@@ -53,9 +70,15 @@ class GraspLearning:
     run: RunConfig = RunConfig()
     labels: LabelConfig = LabelConfig()
     learn: LearnConfig = LearnConfig()
+    prior: PriorConfig = PriorConfig()
+    """Of `net.sight` bottleneck."""
     noise: NoiseConfig = NoiseConfig()
     acting: MaximiserConfig = MaximiserConfig()
     """How actions are chosen, in collecting and at last."""
+    logs: tuple[str, ...] = ()
+    """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
+    start: str = ""
+    """A checkpoint whose weights the network begins with; empty: untrained."""
 
     def __post_init__(self) -> None:
         need_one_of(self, "network", ("state", "picture", "paper"))
@@ -68,6 +91,18 @@ class GraspLearning:
             )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+        self._need_stages()
+
+    def _need_stages(self) -> None:
+        """Raises: Misuse for stages that have nothing to do or nothing to begin with."""
+        if self.prior.rounds and (self.network, self.net.sight) != ("picture", "bottleneck"):
+            raise Misuse(f"prior.rounds needs net.sight=bottleneck, got {self.network} and {self.net.sight}")
+        if self.prior.rounds and self.start:
+            raise Misuse(f"start={self.start} brings its own control: give prior.rounds=0")
+        if not self.run.collect and not self.logs:
+            raise Misuse("run.collect=False leaves nothing to learn from: give --logs")
+        if self.run.sight_rounds and not self._tells:
+            raise Misuse(f"run.sight_rounds needs net.sight=aux or bottleneck, got {self.network} and {self.net.sight}")
 
     @property
     def _knows_places(self) -> bool:
@@ -76,10 +111,14 @@ class GraspLearning:
         return camera == "follow" or (camera == "shoulder" and self.env.show_pose)
 
     @property
+    def _tells(self) -> bool:
+        """Whether the network tells Θ̂."""
+        return self.network == "picture" and self.net.sight != "pixels"
+
+    @property
     def observed(self) -> GraspConfig:
         """The environment, observed as training needs it: what the simulator knows is a label, never an input."""
-        knows = self.network == "picture" and self.net.sight != "pixels"
-        observe: Observe = "objects" if self.network == "state" else "both" if knows else "image"
+        observe: Observe = "objects" if self.network == "state" else "both" if self._tells else "image"
         return dataclasses.replace(self.env, observe=observe)
 
     @property
@@ -123,21 +162,85 @@ def fields(config: GraspConfig) -> Fields:
     return {name: (space.shape or (), space.dtype.type if space.dtype else float) for name, space in spaces.items()}
 
 
+def control_of(config: GraspLearning) -> GraspLearning | None:
+    """The training of control on the true Θ that comes first, if one does; it is the same for all ways of seeing."""
+    prior, usual = config.prior, CompactConfig()
+    if not prior.rounds:
+        return None
+    first = min(config.run.first_rounds, prior.rounds)
+    run = dataclasses.replace(
+        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
+    )
+    net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
+    return dataclasses.replace(config, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig())
+
+
+def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
+    """What each stage trains, in order."""
+    control = control_of(config)
+    return ({"control": control} if control else {}) | {"qtopt": config}
+
+
 def plan(config: GraspLearning, seed: int) -> Plan:
-    """The stages of a training; the replay memory is kept in the run's folder."""
+    """The stages of a training; the replay memory is kept in the run's folder.
 
-    def begin(results: Results, folder: Path) -> LocalRunner:
-        with seeded(seed):
-            net = new_net(config)
-        threads = 1 if config.run.overlap else 0
-        env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
-        policies = GUIDES["scripted"], GUIDES[config.guide]
-        collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed)
-        configs = config.run, config.labels, config.learn
-        midway = evaluation(config) if config.run.evaluate_every else None
-        return LocalRunner(net, collector, fields(config.observed), configs, seed, folder / "replay", midway)
+    Raises:
+        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit.
+    """
+    for of in trainings(config).values():
+        grasp_logs.check(of.logs, of.observed, fields(of.observed), of.run.off_frames)
+    started = start_weights(config) if config.start else None
 
-    return [("qtopt", config, begin)]
+    def beginning(stage: str, of: GraspLearning) -> Callable[[Results, Path], LocalRunner]:
+        def begin(results: Results, folder: Path) -> LocalRunner:
+            with seeded(seed):
+                net = new_net(of)
+            if "control" in results:
+                net.body.load_state_dict(_within(results["control"], "body"))
+            if started is not None:
+                net.load_state_dict(started)
+            memory = folder / "replay"
+            return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage)
+
+        return begin
+
+    return [(stage, of, beginning(stage, of)) for stage, of in trainings(config).items()]
+
+
+def start_weights(config: GraspLearning) -> dict[str, torch.Tensor]:
+    """The weights that a training starts from. Raises: CheckpointError, or Misuse for those of another network."""
+    tree = checkpoint.load(checkpoint.find(config.start))
+    if not isinstance(tree, dict) or tree.get("task") != "grasp":
+        raise Misuse(f"start={config.start} is no final checkpoint of grasping")
+    try:
+        return dict(load_net(config, tree["weights"]).state_dict())
+    except RuntimeError as error:
+        changed = differences(_shape(read_config(tree["config"])), _shape(config))
+        raise Misuse(f"start={config.start} is of another network: {'; '.join(changed)}") from error
+
+
+def _shape(config: GraspLearning) -> dict[str, Any]:
+    """What decides which weights a network has."""
+    view, state = config.env.view, observation_space(config.env)["state"].shape
+    shape = {"network": config.network, "net": dataclasses.asdict(config.net)}
+    return shape | {"picture": (view.height_px, view.width_px), "state": state}
+
+
+def _within(weights: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    """The weights of a part of a network, by the names that it calls them."""
+    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+
+
+def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRunner:
+    threads = 1 if config.run.overlap else 0
+    env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
+    policies = GUIDES["scripted"], GUIDES[config.guide]
+    seen = fields(config.observed)
+    stored = partial(grasp_logs.read, config.logs, seen)
+    collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed, stored)
+    configs = config.run, config.labels, config.learn
+    midway = evaluation(config) if config.run.evaluate_every else None
+    return LocalRunner(net, collector, seen, configs, seed, memory, midway)
 
 
 def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
@@ -157,9 +260,10 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
 
 
 def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What is shipped: the averaged network in half precision, and the configuration."""
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in results["qtopt"].items()}
-    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
+    """What is shipped: the averaged network of the last finished stage in half precision, and its configuration."""
+    stage, of = [(stage, of) for stage, of in trainings(config).items() if stage in results][-1]
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in results[stage].items()}
+    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
     return about | {"weights": weights}
 
 
@@ -184,8 +288,11 @@ def _read(kind: Any, values: dict[str, Any]) -> Any:
 
 
 def greedy(config: GraspLearning, net: QNetwork) -> Policy:
-    """π_eval of a network."""
-    return Greedy(net, config.bounds, config.acting)
+    """π_eval of a network; one of positions looks at no picture that is there as well."""
+    act = Greedy(net, config.bounds, config.acting)
+    if config.network != "state":
+        return act
+    return lambda observation: act({name: part for name, part in observation.items() if name != "image"})
 
 
 def load_net(config: GraspLearning, weights: dict[str, torch.Tensor]) -> nn.Module:

@@ -1,10 +1,15 @@
 """Learning curves of grasping runs: what their metrics say of success, values, labels and time."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from handeye.grasp import trainings
 from handeye.grasp_findings import GraspRun
 from handeye.plots import Curves, wrapped
-from handeye.qtopt.run_local import on_policy_share
+from handeye.qtopt.run_local import RunConfig, on_policy_share
 
 Line = list[tuple[float, float]]
 EFFORTS = ("minutes", "thousand episodes", "thousand updates")
@@ -16,13 +21,22 @@ RATE: dict[str, Any] = {"limits": (-0.03, 1.03)}
 
 
 def effort(run: GraspRun, row: dict[str, Any], unit: str) -> float:
-    """How far the run had come when it wrote a row, in one of `EFFORTS`."""
-    rounds = run.config.run
+    """How far the run had come when it wrote a row, in one of `EFFORTS`: earlier stages are counted in full."""
     if unit == "minutes":
         return row["time_s"] / 60
+    counted = 0
+    for stage, of in trainings(run.config).items():
+        if stage == row["stage"]:
+            return (counted + _count(of.run, row["step"], unit)) / 1000
+        counted += _count(of.run, of.run.rounds, unit)
+    raise ValueError(f"no stage of {run.name} is called {row['stage']!r}")
+
+
+def _count(rounds: RunConfig, done: int, unit: str) -> int:
+    """Updates or episodes of so many rounds."""
     if unit == UPDATES:
-        return max(row["step"] - rounds.first_rounds, 0) * rounds.updates / 1000
-    return row["step"] * rounds.environments / 1000
+        return max(done - rounds.first_rounds, 0) * rounds.updates
+    return done * rounds.environments
 
 
 def curve(run: GraspRun, key: str, unit: str) -> Line:
@@ -33,7 +47,7 @@ def curve(run: GraspRun, key: str, unit: str) -> Line:
 def evaluations(run: GraspRun, key: str, unit: str) -> Line:
     """As `curve`, of figures that rows repeat until the next evaluation: each once, where it first stands."""
     every = max(run.config.run.evaluate_every, 1)
-    first = {row["step"] // every: row for row in reversed(run.rows) if row.get(key) is not None}
+    first = {(row["stage"], row["step"] // every): row for row in reversed(run.rows) if row.get(key) is not None}
     return [(effort(run, row, unit), row[key]) for row in reversed(first.values())]
 
 
@@ -52,13 +66,34 @@ def panels(run: GraspRun) -> list[Curves]:
     return [panel for panel in drawn if panel.lines]
 
 
-def compared(runs: list[GraspRun]) -> list[Curves]:
-    """Success on held-out objects of several runs."""
-    title = "Held-out objects"
-    drawn = [
-        Curves(title, "success", _told({wrapped(run.name): evaluations(run, "heldout", unit) for run in runs}), x=unit)
-        for unit in EFFORTS
-    ]
+def compared(runs: dict[str, list[GraspRun]]) -> list[Curves]:
+    """Success on held-out objects, a line for each name: the mean of its runs."""
+    return _held_out(lambda unit: {wrapped(name): mean(_evaluated(own, unit)) for name, own in runs.items()})
+
+
+def of_seeds(runs: list[GraspRun]) -> list[Curves]:
+    """Success on held-out objects of each run, and their mean."""
+    strong = f"mean of {len(runs)}"
+
+    def lines(unit: str) -> dict[str, Line]:
+        each = _evaluated(runs, unit)
+        return {f"seed {run.about['seed']}": line for run, line in zip(runs, each, strict=True)} | {strong: mean(each)}
+
+    return [replace(panel, strong=strong) for panel in _held_out(lines)]
+
+
+def mean(lines: list[Line]) -> Line:
+    """Point by point, as far as all go."""
+    points = zip(*lines, strict=False)
+    return [(float(np.mean([x for x, _ in own])), float(np.mean([y for _, y in own]))) for own in points]
+
+
+def _evaluated(runs: list[GraspRun], unit: str) -> list[Line]:
+    return [evaluations(run, "heldout", unit) for run in runs]
+
+
+def _held_out(lines: Callable[[str], dict[str, Line]]) -> list[Curves]:
+    drawn = [Curves("Held-out objects", "success", _told(lines(unit)), x=unit) for unit in EFFORTS]
     return [panel for panel in drawn if panel.lines]
 
 
@@ -73,11 +108,12 @@ def _lines(run: GraspRun, keys: dict[str, str], unit: str = UPDATES) -> dict[str
 
 def _on_policy(run: GraspRun) -> dict[str, Line]:
     """The share that was scheduled, and the one that was drawn."""
-    rounds = run.config.run
-    # A round is labelled before it is counted.
-    late = [(row, row["step"] - 1 - rounds.first_rounds) for row in run.rows]
-    scheduled = on_policy_share(rounds)
-    plan = [(effort(run, row, UPDATES), scheduled(max(after, 0))) for row, after in late if after >= -1]
+    plan: Line = []
+    for stage, of in trainings(run.config).items():
+        # A round is labelled before it is counted.
+        late = [(row, row["step"] - 1 - of.run.first_rounds) for row in run.rows if row["stage"] == stage]
+        scheduled = on_policy_share(of.run)
+        plan += [(effort(run, row, UPDATES), scheduled(max(after, 0))) for row, after in late if after >= -1]
     return _told({"actual": curve(run, "on_policy", UPDATES), "scheduled": plan})
 
 

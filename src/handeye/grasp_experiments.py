@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
-from handeye.grasp import GraspLearning
+from handeye.grasp import GraspLearning, PriorConfig
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.run_local import RunConfig
@@ -30,14 +30,17 @@ PIXELS = GraspLearning(
 QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190))
 """The same in a fifth of the rounds."""
 
-AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", beta=0.5))
-"""The picture's features also tell where the nearest objects are."""
+AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta=0.5))
+"""The picture's features also tell where the nearest objects are, and how the gripper stands."""
 
 MODULAR = replace(
     PIXELS,
-    net=CompactConfig(sight="bottleneck", channels=(16, 32, 64), norm="none", beta=0.5),
+    net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.5),
+    prior=PriorConfig(rounds=180),
+    run=replace(PIXELS.run, rounds=380, sight_rounds=60),
 )
-"""Nothing passes from the picture to the head but where the nearest objects are."""
+"""Nothing passes from the picture to the head but where the nearest objects are, and how the gripper stands. The
+head is trained on the truth about that first; both trainings together have as many rounds as the others."""
 
 SHOULDER = replace(
     PIXELS,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from handeye import grasp_curves, grasp_results, grasp_video, plots
+from handeye import grasp_curves, grasp_results, grasp_seeds, grasp_video, plots
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.grasp_findings import (
     GRASPED,
@@ -149,7 +149,11 @@ def _results(report: Report) -> list[str]:
     )
     columns = ("policy", "source", "after 300 k updates %", "after 1 M, or at last %")
     published = Table("published", "Success in the paper's simulation", columns, PUBLISHED, PUBLISHED_NOTE)
-    return [report.out.table(Table("grasps", "Success", ("policy", *COLUMNS), rows, note)), report.out.table(published)]
+    seeds = grasp_seeds.table(
+        report.finished, lambda run, objects: findings.of_run(run, objects).figures["success"], _minutes, WORDS
+    )
+    tables = Table("grasps", "Success", ("policy", *COLUMNS), rows, note), seeds, published
+    return [report.out.table(table) for table in tables if table]
 
 
 def _row(objects: str, played: Played, minutes: float | None) -> tuple[Cell, ...]:
@@ -167,9 +171,15 @@ def _minutes(run: GraspRun) -> float | None:
 def _learning(report: Report) -> list[str]:
     drawn = [run for run in report.runs if run.rows]
     parts = _each(drawn, lambda run: [_own_curves(report, run)])
-    panels = grasp_curves.compared(drawn) if len(drawn) > 1 else []
-    if panels:
-        caption = "All runs: success in the evaluations during training."
+    for name, seeds in grasp_seeds.repeated(drawn).items():
+        if panels := grasp_curves.of_seeds(seeds):
+            caption = f"{name}: success in the evaluations during training, by seeds and their mean."
+            parts.append(
+                report.out.figure(f"{_stem(seeds[0])}-seeds", plots.learning_curves(panels, inside=4), caption)
+            )
+    shown = grasp_seeds.gathered(drawn)
+    if len(shown) > 1 and (panels := grasp_curves.compared(shown)):
+        caption = "All runs, with other seeds their mean: success in the evaluations during training."
         parts.append(report.out.figure("learning", plots.learning_curves(panels), caption))
     return parts or [paragraph("None of the runs brought its learning curves.")]
 
@@ -178,7 +188,8 @@ def _own_curves(report: Report, run: GraspRun) -> str:
     caption = (
         "Training: raw values faint, smoothed ones strong. Success on held-out and training objects is that of the "
         "greedy policy on scenes other than those of the table; own episodes explore. Targets outside 0 … 1 are "
-        "clipped. Collecting and labelling share a core, learning has the other."
+        "clipped. Collecting and labelling share a core, learning has the other. Where control is trained on true "
+        "positions first, curves begin with that."
     )
     return report.out.figure(
         f"{_stem(run)}-learning", plots.learning_curves(grasp_curves.panels(run), inside=4), caption

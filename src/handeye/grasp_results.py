@@ -14,6 +14,7 @@ from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
+from handeye.grasp_logs import ENVIRONMENT
 from handeye.metrics import wilson
 from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy
@@ -27,7 +28,6 @@ PROTOCOL_EPISODES = 700
 PROTOCOL_SEED = 7_000_000
 WORLDS = 50
 MOST_EPISODES = 1_000_000
-ENVIRONMENT = "handeye/Grasp-v0"
 WORLD_POLICIES: "dict[str, PolicyOf]" = {
     "grasp:random": Random,
     "grasp:scripted": Scripted,

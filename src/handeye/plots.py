@@ -44,7 +44,10 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Curves:
-    """A panel of learning curves: (x, value) pairs by label; `log`: on a logarithmic axis."""
+    """A panel of learning curves: (x, value) pairs by label; `log`: on a logarithmic axis.
+
+    With the label `strong` of one of them, the others are drawn thin.
+    """
 
     title: str
     unit: str
@@ -52,6 +55,7 @@ class Curves:
     log: bool = False
     limits: tuple[float, float] | None = None
     x: str = "updates"
+    strong: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,8 @@ def _name_lines(panel: Curves) -> int:
 
 def _curves_panel(axis: "Axes", panel: Curves) -> None:
     for colour, (label, line) in zip(_cycle(len(panel.lines)), panel.lines.items(), strict=True):
-        _curve(axis, label, line, colour)
+        thin = panel.strong not in ("", label)
+        _curve(axis, label, line, INK if label == panel.strong else colour, 0.9 if thin else 1.7)
     axis.set_title(panel.title, fontsize=10.5)
     axis.set_xlabel(panel.x, fontsize=9.5)
     axis.set_ylabel(panel.unit, fontsize=9.5)
@@ -196,13 +201,13 @@ def _cycle(count: int) -> list[str]:
     return [CYCLE[i % len(CYCLE)] for i in range(count)]
 
 
-def _curve(axis: "Axes", label: str, line: list[tuple[float, float]], colour: str) -> None:
+def _curve(axis: "Axes", label: str, line: list[tuple[float, float]], colour: str, width_pt: float) -> None:
     steps, values = np.array(line).T
     width = max(1, len(values) // SMOOTH_OVER)
     marker = "o" if len(values) < 3 else ""
     if width > 1:
         axis.plot(steps, values, color=colour, alpha=0.22, linewidth=0.8)
-    axis.plot(steps, smoothed(values, width), color=colour, linewidth=1.7, label=label, marker=marker)
+    axis.plot(steps, smoothed(values, width), color=colour, linewidth=width_pt, label=label, marker=marker)
 
 
 def smoothed(values: NDArray, width: int) -> NDArray:

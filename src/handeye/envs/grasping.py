@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from handeye.envs import rendering
+from handeye.envs import known, rendering
 from handeye.envs.batching import MODES, ends, first, need_batch, reseed
 from handeye.envs.bin import Bin, BinConfig
 from handeye.envs.course import Course
@@ -36,7 +36,8 @@ class GraspConfig:
     world: BinConfig = field(default_factory=BinConfig)
     view: CameraConfig = field(default_factory=CameraConfig)
     observe: Literal["image", "objects", "both"] = "image"
-    """Beside `state`: the picture, or `objects`: where they are about the fingertips, nearest first."""
+    """Beside `state`: the picture, or what the simulator knows: `objects`, where they are about the fingertips, nearest
+    first, and `pose`, how the gripper stands (envs/known.py)."""
     max_steps: int = 20
     reward_source: RewardSource = "truth"
     """Who says whether a grasp succeeded: the simulator, or two pictures as on a robot (`envs/subtraction.py`)."""
@@ -96,6 +97,7 @@ def observation_space(config: GraspConfig) -> spaces.Dict:
         parts["image"] = spaces.Box(0, 255, (config.view.height_px, config.view.width_px, 3), np.uint8)
     if config.observe != "image":
         parts["objects"] = spaces.Box(-2, 2, (config.world.objects, 3), np.float32)
+        parts["pose"] = spaces.Box(-2, 2, (known.POSE,), np.float32)
     return spaces.Dict(parts)
 
 
@@ -292,25 +294,16 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         config = self.config
         state = [self.bin.aperture, self.bin.tip_m[:, 2], np.minimum(self.steps / config.max_steps, 1.0)]
         if config.show_pose:
-            x, y, _, yaw = self.bin.gripper.T
-            state += [x, y, np.sin(2 * yaw), np.cos(2 * yaw)]
+            state += [*self.bin.gripper[:, :2].T, *known.turns(self.bin)]
         state += [self.bonus_paid] if config.bottom_bonus else []
         observation: Observation = {"state": np.stack(state, 1).astype(np.float32).clip(-1, 2)}
         if config.observe != "objects":
             self.image[changed] = self.picture(config.view, changed)
             observation["image"] = self.image.copy()
         if config.observe != "image":
-            observation["objects"] = self._objects()
+            observation["objects"] = known.objects(self.bin).clip(-2, 2)
+            observation["pose"] = known.pose(self.bin).clip(-2, 2)
         return observation
-
-    def _objects(self) -> FloatArray:
-        """Where the objects (N, objects, 3) are from the fingertips, in the gripper's frame, nearest first."""
-        away = self.bin.objects_m - self.bin.tip_m[:, None]
-        yaw = -self.bin.gripper[:, 3, None]
-        x, y = away[..., 0], away[..., 1]
-        turned = np.stack([np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y, away[..., 2]], -1)
-        order = np.linalg.norm(away, axis=-1).argsort(1, kind="stable")
-        return np.take_along_axis(turned, order[..., None], 1).astype(np.float32).clip(-2, 2)
 
     def picture(self, view: CameraConfig, which: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
         """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now."""

@@ -19,11 +19,13 @@ SHORT_STATE = 4
 """A longer state also tells the gripper's pose."""
 POSITION = 3
 """Numbers of a position."""
+GRIPPER = (10.0, 10.0, 10.0, 1.0, 1.0)
+"""Scale of each number of the gripper's pose in Θ: lengths are in decimetres."""
 NORMS = ("none", "batch", "layer", "group")
 
 
 class Inputs(NamedTuple):
-    """N observations as a network takes them: pictures (N, C, H, W) in [0, 1] or positions (N, P), and state (N, S)."""
+    """N observations as a network takes them: pictures (N, C, H, W) in [0, 1] or what is known (N, K); state (N, S)."""
 
     seen: Tensor
     state: Tensor
@@ -33,17 +35,18 @@ class Inputs(NamedTuple):
         return len(self.state)
 
 
-def theta_of(objects: Tensor, positions: int) -> Tensor:
-    """Θ (N, positions) in decimetres, so that it is of order 1: the nearest of `objects` (N, …, 3) in metres."""
-    return 10 * objects.flatten(1)[:, :positions]
+def known_of(observation: Observation, device: torch.device | str = "cpu") -> Tensor:
+    """What the simulator knows (N, 3 · objects), then `pose` (N, 5) where the observation has it; lengths in metres."""
+    parts = [torch.as_tensor(observation[name], device=device) for name in ("objects", "pose") if name in observation]
+    return torch.cat([part.flatten(1) for part in parts], 1)
 
 
 def to_inputs(observation: Observation, device: torch.device | str = "cpu") -> Inputs:
-    """What a network sees of an observation: `image` if there is one, else `objects`; and `state`."""
+    """What a network sees of an observation: `image` if there is one, else what is known; and `state`."""
     state = torch.as_tensor(observation["state"], device=device)
     if "image" in observation:
         return Inputs(to_float(observation["image"], device), state)
-    return Inputs(torch.as_tensor(observation["objects"], device=device).flatten(1), state)
+    return Inputs(known_of(observation, device), state)
 
 
 class QNetwork(Protocol):
@@ -122,6 +125,8 @@ class CompactConfig:
     """What the head is shown of a picture: see PictureQ."""
     nearest: int = 3
     """Θ: the positions of so many objects, nearest to the fingertips first."""
+    theta_pose: bool = False
+    """Whether Θ goes on with the gripper's pose."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q for what reads Θ̂."""
     first_value: float = 0.05
@@ -137,6 +142,19 @@ class CompactConfig:
         need(self, ("first_value",), 0, 0.999, above=True)
         need_one_of(self, "norm", NORMS)
 
+    @property
+    def theta(self) -> int:
+        """Numbers in Θ."""
+        return POSITION * self.nearest + len(GRIPPER) * self.theta_pose
+
+
+def theta_of(known: Tensor, config: CompactConfig) -> Tensor:
+    """Θ (N, config.theta) of what is known (N, K), as `known_of` gives it; lengths in decimetres, to be of order 1."""
+    objects = 10 * known[:, : POSITION * config.nearest]
+    return (
+        torch.cat([objects, known[:, -len(GRIPPER) :] * known.new_tensor(GRIPPER)], 1) if config.theta_pose else objects
+    )
+
 
 def start_low(out: nn.Linear, value: float) -> None:
     """Make a sigmoid's last layer say `value` at first."""
@@ -145,28 +163,28 @@ def start_low(out: nn.Linear, value: float) -> None:
 
 
 class StateQ(nn.Module):
-    """Q of the positions Θ of the nearest objects, without a picture: the first check that all learns."""
+    """Q of the true Θ, without a picture: the first check that all learns, and control before it sees."""
 
     def __init__(self, state: int, config: CompactConfig) -> None:
         super().__init__()
-        self.positions = POSITION * config.nearest
+        self.config = config
         self.body = PositionBody(state, config)
         start_low(self.body.head.out, config.first_value)
 
     def encode(self, inputs: Inputs) -> tuple[Tensor, None]:
-        return self.body.encode(theta_of(inputs.seen, self.positions), inputs.state), None
+        return self.body.encode(theta_of(inputs.seen, self.config), inputs.state), None
 
     def score(self, encoding: Tensor, action: Tensor) -> Tensor:
         return self.body.head(encoding, action)
 
 
 class PositionBody(nn.Module):
-    """Scores actions on Θ (N, 3 · nearest) and the state."""
+    """Scores actions on Θ (N, config.theta) and the state."""
 
     def __init__(self, state: int, config: CompactConfig) -> None:
         super().__init__()
         self.proprioception = config.proprioception
-        width, inputs = config.features, POSITION * config.nearest + state * config.proprioception
+        width, inputs = config.features, config.theta + state * config.proprioception
         kind: Norm = "none" if config.norm == "none" else "layer"
         self.layers = nn.Sequential(
             nn.Linear(inputs, width), normed(kind, width, flat=True), nn.ReLU(),
@@ -190,10 +208,10 @@ class PictureQ(nn.Module):
     def __init__(self, size: tuple[int, int], state: int, config: CompactConfig) -> None:
         """`size`: height and width of the pictures."""
         super().__init__()
-        self.sight, self.beta, positions = config.sight, config.beta, POSITION * config.nearest
+        self.config, self.sight, self.beta = config, config.sight, config.beta
         self.tower = Tower(size, config)
-        self.theta = None if config.sight == "pixels" else nn.Linear(config.features, positions)
-        joined = config.features + (positions if config.sight == "aux" else 0)
+        self.theta = None if config.sight == "pixels" else nn.Linear(config.features, config.theta)
+        joined = config.features + (config.theta if config.sight == "aux" else 0)
         self.body = PositionBody(state, config) if config.sight == "bottleneck" else FeatureBody(joined, state, config)
         start_low(self.body.head.out, config.first_value)
 

@@ -34,8 +34,12 @@ class RunConfig:
 
     rounds: int = 200
     """In each, every environment lives one episode."""
+    collect: bool = True
+    """Without, a round is its updates alone, and all is learnt from logs."""
     first_rounds: int = 20
     """Rounds before the first update, scripted and guided."""
+    sight_rounds: int = 0
+    """Rounds after the first ones in which Θ̂ alone is learnt, by L_p: Q is not fitted to what is not yet seen."""
     environments: int = 48
     updates: int = 20
     """Of the learner in each round after the first ones."""
@@ -61,6 +65,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         need(self, ("rounds", "environments", "off_frames", "on_frames"), 1, 1_000_000_000)
         need(self, ("first_rounds",), 1, self.rounds)
+        need(self, ("sight_rounds",), 0, self.rounds - self.first_rounds)
         need(self, ("updates", "evaluate_every"), 0, 1_000_000)
         need(self, ("scripted_first", "scripted", "guided_start", "guided_end"), 0, 1)
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
@@ -122,6 +127,8 @@ class LocalRunner:
         Collecting and labelling use the averaged weights as they are at its start, and what they bring is there at its
         end: so it does not matter how fast either is.
         """
+        if not self.done:
+            self.off.add(self.collector.stored())
         threads, started = torch.get_num_threads(), time.perf_counter()
         # One thread each for gathering and learning: more fight over the cores.
         torch.set_num_threads(1)
@@ -153,14 +160,18 @@ class LocalRunner:
 
     def _gather(self) -> Gathered:
         """A round of episodes, and labels for the next round's updates."""
-        config, after, started = self.config, self.done - self.config.first_rounds, time.perf_counter()
-        first = config.scripted_first, 1 - config.scripted_first
-        scripted, guided = first if after < 0 else (config.scripted, self.guided(after))
-        given, own = self.collector.collect(self.acting, Exploration(scripted, guided), self.done)
+        after, started = self.done - self.config.first_rounds, time.perf_counter()
+        given, own = self._collect(after) if self.config.collect else ([], [])
         collected = time.perf_counter()
         labelled, figures = self._label() if after >= -1 else ([], {})
         figures |= {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
         return Gathered(given, own, labelled, figures)
+
+    def _collect(self, after: int) -> tuple[list[Episode], list[Episode]]:
+        """A round of episodes, so many rounds after the first ones: given ones, and the learner's own."""
+        first = self.config.scripted_first, 1 - self.config.scripted_first
+        shares = first if after < 0 else (self.config.scripted, self.guided(after))
+        return self.collector.collect(self.acting, Exploration(*shares), self.done)
 
     def _label(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Labelled samples of both memories, as many as the next round learns from, and which shares of them were
@@ -201,8 +212,10 @@ class LocalRunner:
         age = self.learner.done - rows.pop("step").mean()
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
-        share = (self.done - self.config.first_rounds) / max(self.config.rounds - self.config.first_rounds, 1)
-        return self.learner.update(batch, 0.5 * (1 + float(np.cos(np.pi * share)))) | {"label_age": float(age)}
+        after = self.done - self.config.first_rounds
+        share = after / max(self.config.rounds - self.config.first_rounds, 1)
+        scale = 0.5 * (1 + float(np.cos(np.pi * share)))
+        return self.learner.update(batch, scale, after < self.config.sight_rounds) | {"label_age": float(age)}
 
     def state(self) -> Tree:
         return {

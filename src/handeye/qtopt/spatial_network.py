@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from handeye.modular.losses import scaled_gradient
 from handeye.qtopt import actions
-from handeye.qtopt.networks import POSITION, CompactConfig, Inputs, Norm, normed, scaled_state, start_low
+from handeye.qtopt.networks import CompactConfig, Inputs, Norm, normed, scaled_state, start_low
 
 
 class View(NamedTuple):
@@ -54,9 +54,9 @@ class SpatialQ(nn.Module):
             nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(channels * cells, config.features),
             normed(kind, config.features, flat=True), nn.ReLU(),
         )  # fmt: skip
-        self.beta, positions = config.beta, POSITION * config.nearest
-        self.theta = nn.Linear(config.features, positions) if config.sight == "aux" else None
-        known = config.features + channels + state * config.proprioception + (positions if self.theta else 0)
+        self.config, self.beta = config, config.beta
+        self.theta = nn.Linear(config.features, config.theta) if config.sight == "aux" else None
+        known = config.features + channels + state * config.proprioception + (config.theta if self.theta else 0)
         self.of_known = nn.Linear(known, config.width)
         self.of_place = nn.Linear(channels, config.width, bias=False)
         self.of_action = nn.Linear(actions.SIZE, config.width, bias=False)

@@ -3,7 +3,7 @@
 None of them knows of threads or processes; whoever runs them passes the data on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.bellman import clip_targets, state_values
 from handeye.qtopt.cem import MaximiserConfig
-from handeye.qtopt.networks import QNetwork, theta_of, to_inputs
+from handeye.qtopt.networks import QNetwork, known_of, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
 from handeye.types import Episode, Observation, Policy
 
@@ -51,6 +51,8 @@ class Collector:
     maximiser: MaximiserConfig
     noise: NoiseConfig
     seed: int
+    stored: Callable[[], Iterable[Episode]] = tuple
+    """Episodes that there are before any is collected."""
 
     def collect(self, net: QNetwork, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
         """One episode of each environment: those of scripted policy and guide, and those of π_noisy.
@@ -189,8 +191,11 @@ class QLearner:
             part.eval().requires_grad_(False)
         self.done = 0
 
-    def update(self, batch: dict[str, Any], scale: float) -> dict[str, float]:
-        """One step with learning rates times `scale`. Returns the losses and what Q says on average."""
+    def update(self, batch: dict[str, Any], scale: float, sight_alone: bool = False) -> dict[str, float]:
+        """One step with learning rates times `scale`; with `sight_alone` of L_p only.
+
+        Returns the losses and what Q says on average.
+        """
         self.net.train()
         inputs, target = to_inputs(batch["observation"]), torch.as_tensor(batch["target"])
         action = for_network(torch.as_tensor(batch["action"]), self.bounds)
@@ -201,10 +206,8 @@ class QLearner:
         values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
         loss = task
         if seen is not None:
-            sight = perception_loss(
-                seen.float(), theta_of(torch.as_tensor(batch["observation"]["objects"]), seen.shape[1])
-            )
-            loss, values["l_p"] = task + self.net.beta * sight, sight.item()
+            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"]), self.net.config))
+            loss, values["l_p"] = sight if sight_alone else task + self.net.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
         if self.done % self.lag == 0:

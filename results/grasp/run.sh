@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The study of grasping: run.sh [RUNS [RESULTS]]. Half an hour for most trainings on two cores, a day for all, one after
+# the other. What is finished is kept and what was stopped goes on, so the same command can be given again.
+set -eu
+runs=${1:-runs/grasp}
+results=${2:-results/grasp}
+all=()
+
+# study NAME EXPERIMENT OPTION…: train, then 700 grasps of held-out objects.
+study() {
+  local name=$1 experiment=$2 folder=$runs/$1 resume=()
+  shift 2
+  all+=("$folder")
+  [ -f "$results/evaluate-$name-heldout.json" ] && [ -d "$folder" ] && return
+  [ -f "$folder/config.json" ] && resume=(--resume)
+  [ -f "$folder/checkpoints/final.safetensors" ] ||
+    handeye train "$experiment" --out "$folder" "$@" ${resume[@]+"${resume[@]}"}
+  cp "$folder/metrics.jsonl" "$results/metrics-$name.jsonl"
+  handeye evaluate "$folder" --episodes 700 --json "$results/evaluate-$name-heldout.json"
+}
+
+for seed in 0 1 2; do
+  for name in grasp-state grasp-quick grasp grasp-aux grasp-modular; do
+    study "$name-seed$seed" "$name" --seed "$seed"
+  done
+done
+
+# β of what reads Θ̂, beside 0.5 above.
+for beta in 0.2 0.8; do
+  study "beta$beta" grasp-aux --net.beta "$beta"
+done
+
+# One change each, on the budget of grasp.
+study no-penalty grasp --env.step-reward 0
+study no-proprioception grasp --net.no-proprioception
+study single-q grasp --labels.no-double
+study learned-termination grasp --env.termination learned
+study uniform grasp --acting.kind uniform --labels.maximiser.kind uniform
+study levine grasp --labels.objective outcome
+
+# From logs alone, then jointly from that checkpoint; and from scripted and guided episodes alone.
+handeye collect grasp --policy scripted --episodes 8000 --out "$runs-logs/scripted"
+handeye collect grasp --policy oracle --episodes 4000 --out "$runs-logs/oracle"
+logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
+study logs grasp "${logs[@]}" --run.no-collect
+study joint grasp "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
+study given-alone grasp --run.scripted 0.5 --run.guided-start 0.5 --run.guided-end 0.5
+
+handeye evaluate grasp:scripted --episodes 700 --json "$results/evaluate-scripted-700-heldout.json"
+handeye evaluate grasp:oracle --episodes 700 --json "$results/evaluate-oracle-700-heldout.json"
+handeye report "${all[@]}" --out "$runs-report" --grasps 100
+
+# The peer, where it is installed: see the script.
+if python -c "import stable_baselines3"; then
+  python benchmarks/peer_sb3.py --minutes 30 > "$results/peer-sb3.json"
+  python benchmarks/peer_sb3.py --minutes 30 --given 40000 > "$results/peer-sb3-given.json"
+fi

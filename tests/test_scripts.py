@@ -1,0 +1,59 @@
+"""Every command of the scripts in results/ is one that the program takes."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from handeye import cli, reach
+
+ROOT = Path(__file__).parents[1]
+STUB = """#!/usr/bin/env python3
+import json, os, pathlib, sys
+words = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
+with open(os.environ["HEARD"], "a") as file:
+    file.write(json.dumps(words) + "\\n")
+if words[1] == "train":
+    folder = pathlib.Path(words[words.index("--out") + 1])
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").touch()
+"""
+
+
+def heard(script, folder):
+    """The commands that a script gives, without carrying them out."""
+    tools = folder / "bin"
+    tools.mkdir()
+    for name in ("handeye", "python"):
+        (tools / name).write_text(STUB)
+        (tools / name).chmod(0o755)
+    (folder / "results").mkdir()
+    surroundings = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "HEARD": str(folder / "heard")}
+    command = ["bash", str(script), str(folder / "runs"), str(folder / "results")]
+    ended = subprocess.run(command, env=surroundings, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in (folder / "heard").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("study", ["reach", "grasp"])
+def test_every_command_of_a_study_is_understood(study, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr("handeye.train.train", lambda *given: trained.append(given) or given[2].out)
+    monkeypatch.setattr("handeye.collect.command", lambda *given: None)
+    monkeypatch.setattr("handeye.run.task_of", lambda name: study)
+    monkeypatch.setattr("handeye.report.write_report", lambda *given: "")
+    monkeypatch.setattr("handeye.grasp_report.write_report", lambda *given: "")
+    monkeypatch.setattr(cli, "_task", lambda name: study)
+    monkeypatch.setattr(cli, "_evaluate_grasping", lambda options: 0)
+    for program, *words in heard(ROOT / "results" / study / "run.sh", tmp_path):
+        if program == "python":
+            assert words[0] == "-c" or (ROOT / words[0]).is_file(), words
+        else:
+            assert cli.main(words) == 0, words
+    assert len(trained) > 10 and len({str(given[2].out) for given in trained}) == len(trained)
+    stages = {"reach": reach.STAGES, "grasp": ("qtopt",)}[study]
+    assert all(options.until in ("", *stages) for _, _, options, _ in trained)
+    # No training is run twice.
+    assert len({(name, options.seed, repr(config)) for name, config, options, _ in trained}) == len(trained)
