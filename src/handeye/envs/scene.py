@@ -169,6 +169,9 @@ def _surroundings(world: mujoco.MjsBody) -> None:
             name=f"wall_{name}",
             pos=[x + dx, y + dy, height],
             rgba=[0.62, 0.63, 0.66, 1],
+            # Soft as others are, they let through what the gripper presses against them.
+            solref=[0.008, 1],
+            solmix=1000,
             **fixed,
         )
 
