@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -179,6 +180,11 @@ def test_labels_name_what_differs(tmp_path):
     assert compare.labels(opened, "sim") == [str(run) for run in runs]
     assert compare.distinct(opened, "sim") == opened[:1]
     assert compare.labels(opened[:1]) == ["reach-quick"]
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(reach.ReachConfig)])
+def test_every_setting_decides_some_stage(field):
+    assert any(field.startswith(names) for names in compare.STAGE_SETTINGS.values())
 
 
 def test_changes_are_options_of_train(tmp_path):

@@ -14,10 +14,10 @@ from handeye.evaluate import reach_figures
 from handeye.findings import Findings, Run, weights_digest
 from handeye.page import Cell, Table
 
-_SEEN = ("networks", "conv1", "sim", "real", "camera", "turn", "adapted")
+_SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "adapted")
 _ACTED = ("networks", "env", "guide", "control")
 STAGE_SETTINGS = {
-    "sim": ("networks", "conv1", "sim"),
+    "sim": ("networks", "conv1", "near", "sim"),
     "adapted": _SEEN,
     "control": _ACTED,
     "finetuned": (*_SEEN, *_ACTED, "finetuned"),

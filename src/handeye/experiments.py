@@ -41,6 +41,16 @@ def _grasping(name: str) -> Callable[[], Any]:
     return load
 
 
+REACH_TUNING = FinetuneConfig(
+    steps=1_000,
+    discount=0.97,
+    optimiser="muon",
+    muon_rate=0.001,
+    learning_rate=2e-4,
+    rate_end=0.003,
+    control_rate=0.02,
+)
+
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
     sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
@@ -54,8 +64,8 @@ REACH_PAPER = ReachConfig(
         replay=500_000,
         target_rate=0.01,
     ),
-    finetuned=FinetuneConfig(steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01),
-    naive=FinetuneConfig(steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01, beta=0.0),
+    finetuned=REACH_TUNING,
+    naive=replace(REACH_TUNING, beta=0.0),
 )
 """The paper's constants. What it does not state is listed, with reasons, in docs/reaching.md."""
 
