@@ -1,8 +1,8 @@
 """Random steps in the bin, and what must never happen in them: python benchmarks/endurance.py FILE.json [steps]
 
-Counts numbers that are none, objects below the table, objects that left the tray (over a wall or through it), episodes
-that ended at their first step, returns above 1, and diverged simulations. Objects are followed at every time step of
-the physics, not only at those of the environment.
+Counts numbers that are none, objects that sank through the table or fell off it, objects that left the tray over a wall
+or through it, episodes that ended at their first step, returns above 1, and diverged simulations. Objects are followed
+at every time step of the physics, not only at those of the environment.
 """
 
 import json
@@ -22,9 +22,11 @@ from handeye.envs.grasping import GraspVectorEnv
 WORLDS = 64
 BELOW_M = -0.03
 """An object's middle is never this far below the tray's bottom: the table's top is one centimetre below it."""
+TABLE_M = 0.45
+"""The table reaches at least this far from the tray's middle, in x and y: what falls farther away fell off it."""
 COUNTED = (
-    "steps", "episodes", "not_finite", "below_table", "through_wall", "over_wall", "first_step_ends", "above_one",
-    "diverged",
+    "steps", "episodes", "not_finite", "through_table", "off_table", "through_wall", "over_wall", "first_step_ends",
+    "above_one", "diverged",
 )  # fmt: skip
 
 
@@ -59,6 +61,12 @@ def crossings(path_m: NDArray) -> NDArray:
     return path_m[1:][beyond[1:] & ~beyond[:-1]][:, 2]
 
 
+def drops(path_m: NDArray) -> NDArray:
+    """Where (m, 2) objects sink below the table's top, of a path (T, objects, 3)."""
+    below = path_m[..., 2] < BELOW_M
+    return path_m[1:][below[1:] & ~below[:-1]][:, :2]
+
+
 def endure(steps: int, worlds: int = WORLDS, seed: int = 0) -> dict[str, Any]:
     """Counts over so many random steps of all worlds together."""
     env = GraspVectorEnv(worlds, observe="objects")
@@ -77,7 +85,10 @@ def endure(steps: int, worlds: int = WORLDS, seed: int = 0) -> dict[str, Any]:
         heights += [round(float(height), 4) for height in passed]
         counts["through_wall"] += int((passed < scene.WALL_HEIGHT_M).sum())
         counts["over_wall"] += int((passed >= scene.WALL_HEIGHT_M).sum())
-        counts["below_table"] += sum(int((path[..., 2].min(0) < BELOW_M).sum()) for path in paths)
+        fallen = np.concatenate([drops(path) for path in paths] or [np.zeros((0, 2))])
+        beyond = np.abs(fallen).max(-1) > TABLE_M
+        counts["off_table"] += int(beyond.sum())
+        counts["through_table"] += int((~beyond).sum())
         counts["not_finite"] += sum(int((~np.isfinite(value)).sum()) for value in (*observation.values(), reward))
         counts["first_step_ends"] += int((over & (length == 1)).sum())
         counts["above_one"] += int((returns > 1 + 1e-6).sum())
