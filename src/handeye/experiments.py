@@ -42,13 +42,7 @@ def _grasping(name: str) -> Callable[[], Any]:
 
 
 REACH_TUNING = FinetuneConfig(
-    steps=1_000,
-    discount=0.97,
-    optimiser="muon",
-    muon_rate=0.001,
-    learning_rate=2e-4,
-    rate_end=0.003,
-    control_rate=0.02,
+    steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01, rate_end=0.1, control_rate=0.02
 )
 
 REACH_PAPER = ReachConfig(
