@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -73,3 +76,9 @@ def test_randomisation_stays_within_its_level(env, level, share):
 def test_cameras_that_see_nothing_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):
         CameraConfig(**{field: value})
+
+
+def test_starting_to_draw_prints_nothing():
+    code = "from handeye.envs import rendering; rendering.start_warp(); import sys; print('heard', file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "heard\n")

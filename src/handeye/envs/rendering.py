@@ -4,6 +4,7 @@ import copy
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from handeye.envs import scene
 from handeye.errors import need, need_one_of
 
-# It tells of every kernel that it loads, and of every machine without CUDA.
+# It tells of every kernel that it loads.
 wp.config.log_level = wp.LOG_ERROR
 CAMERAS = ("shoulder", "follow", "wrist")
 LEVELS = {"off": 0.0, "mild": 0.3, "strong": 1.0}
@@ -25,6 +26,19 @@ EYE_M, AIM_M, ZOOM, GAIN, TINT = 0.06, 0.03, 0.12, 0.25, 0.25
 colours of table and tray change; uniform either way."""
 CHUNK = 4
 """Worlds that one thread draws in one call."""
+
+
+@cache
+def start_warp() -> None:
+    """Start Warp, once. Its library tells of every machine without CUDA on standard error, which is not shown."""
+    shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        wp.init()
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+        os.close(nowhere)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class RayCaster:
 
     def __init__(self, model: mujoco.MjModel, worlds: int, config: CameraConfig, threads: int = 0) -> None:
         """`worlds` that are drawn at once at most; `threads` draw on the processor, all cores by default."""
+        start_warp()
         cuda = wp.get_device().is_cuda
         self.chunk = worlds if cuda else min(CHUNK, worlds)
         cores = 1 if cuda else min(threads or os.cpu_count() or 1, -(-worlds // self.chunk))
@@ -200,11 +215,11 @@ def eyes(
 
 def device() -> str:
     """What draws: the name of the processor or the GPU."""
-    wp.init()
+    start_warp()
     return str(wp.get_preferred_device().name)
 
 
 def kernel_folder() -> Path:
     """Where compiled kernels are kept from one process to the next."""
-    wp.init()
+    start_warp()
     return Path(str(wp.config.kernel_cache_dir))
