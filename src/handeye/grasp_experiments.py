@@ -28,7 +28,7 @@ PIXELS = GraspLearning(
 """Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
 
 QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190))
-"""The same in a fifth of the rounds."""
+"""The same in a third of the rounds."""
 
 AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta=0.5))
 """The picture's features also tell where the nearest objects are, and how the gripper stands."""
