@@ -13,6 +13,7 @@ from handeye.episodes import read_episodes
 from handeye.errors import Misuse
 from handeye.grasp import GraspLearning
 from handeye.metrics import read_rows
+from handeye.nn import weights_of
 from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.run_local import RunConfig
 
@@ -139,9 +140,9 @@ def test_control_begins_on_the_truth_and_goes_on_from_there(modular, tmp_path, m
     monkeypatch.setattr(grasp, "_runner", lambda config, net, seed, memory: begun.append(net))
     stages = grasp.plan(grasp_results.load(str(modular)).config, 0)
     stages[1][2]({"control": weights(modular, "control")}, tmp_path)
-    assert equal(begun[0].body.state_dict(), grasp._within(weights(modular, "control"), "body"))
+    assert equal(begun[0].body.state_dict(), weights_of("body", weights(modular, "control")))
     # While Θ̂ alone was learnt, and after: Q on pictures has moved away from there.
-    assert not equal(grasp._within(weights(modular), "body"), begun[0].body.state_dict())
+    assert not equal(weights_of("body", weights(modular)), begun[0].body.state_dict())
 
 
 def test_a_bottleneck_is_evaluated_by_its_pictures_and_its_prior_by_the_truth(modular, tmp_path, capsys):

@@ -10,11 +10,10 @@ import numpy as np
 from rich.console import Console
 
 from handeye import grasp_results
-from handeye.envs.grasping import GraspConfig
+from handeye.envs.grasping import ENVIRONMENT, GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
 from handeye.errors import Failure, Interrupted, Misuse
-from handeye.grasp_logs import ENVIRONMENT
 from handeye.grasp_video import write_grasps
 from handeye.metrics import wilson
 from handeye.progress import progress_bar, stop_signals

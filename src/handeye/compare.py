@@ -12,6 +12,7 @@ from handeye import experiments
 from handeye.errors import Misuse
 from handeye.evaluate import reach_figures
 from handeye.findings import Findings, Run, weights_digest
+from handeye.metrics import spread
 from handeye.page import Cell, Table
 
 _SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "adapted")
@@ -227,7 +228,7 @@ def seeds_table(findings: Findings, runs: list[Run]) -> Table | None:
 
 
 def _spread(name: str, values: list[float]) -> tuple[Cell, ...]:
-    return name, len(values), float(np.mean(values)), float(np.std(values, ddof=1)), min(values), max(values)
+    return name, len(values), *spread(values)
 
 
 def runs_table(findings: Findings, runs: list[Run]) -> Table:

@@ -18,7 +18,7 @@ from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, differences, need, need_one_of
 from handeye.frames import Fields
-from handeye.nn import seeded
+from handeye.nn import seeded, weights_of
 from handeye.qtopt.acting import Greedy, NoiseConfig
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
@@ -196,7 +196,7 @@ def plan(config: GraspLearning, seed: int) -> Plan:
             with seeded(seed):
                 net = new_net(of)
             if "control" in results:
-                net.body.load_state_dict(_within(results["control"], "body"))
+                net.body.load_state_dict(weights_of("body", results["control"]))
             if started is not None:
                 net.load_state_dict(started)
             memory = folder / "replay"
@@ -224,11 +224,6 @@ def _shape(config: GraspLearning) -> dict[str, Any]:
     view, state = config.env.view, observation_space(config.env)["state"].shape
     shape = {"network": config.network, "net": dataclasses.asdict(config.net)}
     return shape | {"picture": (view.height_px, view.width_px), "state": state}
-
-
-def _within(weights: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
-    """The weights of a part of a network, by the names that it calls them."""
-    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
 
 
 def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRunner:

@@ -6,13 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from handeye.envs.grasping import GraspConfig
+from handeye.envs.grasping import ENVIRONMENT, GraspConfig
 from handeye.episodes import Manifest, read_column, read_episodes, read_manifest
 from handeye.errors import Failure, Misuse, differences
 from handeye.frames import Fields
 from handeye.types import Episode
-
-ENVIRONMENT = "handeye/Grasp-v0"
 
 
 def check(folders: Sequence[str], env: GraspConfig, fields: Fields, room: int) -> None:

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
-from handeye.envs.grasping import GraspConfig, GraspVectorEnv, RewardSource
+from handeye.envs.grasping import ENVIRONMENT, GraspConfig, GraspVectorEnv, RewardSource
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
-from handeye.grasp_logs import ENVIRONMENT
 from handeye.metrics import wilson
 from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy

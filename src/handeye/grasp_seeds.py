@@ -8,6 +8,7 @@ import numpy as np
 
 from handeye import compare
 from handeye.grasp_findings import GraspRun
+from handeye.metrics import spread
 from handeye.page import Cell, Table
 
 COLUMNS = ("runs", "objects", "seeds", "success % mean", "sd", "min", "max", "minutes")
@@ -59,10 +60,6 @@ def table(
     for name, seeds in repeated(runs).items():
         taken = [spent for spent in map(minutes, seeds) if spent is not None]
         for objects, word in words.items():
-            spread = _spread([100 * success(run, objects) for run in seeds])
-            rows.append((name, word, len(seeds), *spread, float(np.mean(taken)) if taken else None))
+            found = spread([100 * success(run, objects) for run in seeds])
+            rows.append((name, word, len(seeds), *found, float(np.mean(taken)) if taken else None))
     return Table("seeds", "Success over seeds", COLUMNS, rows, NOTE) if rows else None
-
-
-def _spread(values: list[float]) -> tuple[float, ...]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)), min(values), max(values)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,11 @@ def muon_and_adam(net: nn.Module, muon_rate: float, adam_rate: float) -> list[to
     hidden = {id(kernel) for kernel in kernels}
     adam = torch.optim.Adam([p for p in parameters if id(p) not in hidden], lr=adam_rate, fused=True)
     return [Muon(kernels, lr=muon_rate), adam] if kernels else [adam]
+
+
+def cosine(step: int, steps: int) -> float:
+    """Half a cosine from 1 at step 0 to 0 at `steps`."""
+    return 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
 
 
 class Learner:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     scale = 1 + z * z / trials
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return min(max(low, 0.0), rate), max(min(high, 1.0), rate)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Mean, standard deviation, least and most of two values or more."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)), min(values), max(values)
 
 
 def median_interval(values: ArrayLike, z: float = 1.96) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What every network here needs: pictures to floats, averages, threads and seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -27,6 +27,11 @@ def average_into(average: nn.Module, network: nn.Module, rate: float) -> None:
 
 def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def weights_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a part of a network, by the names that the part calls them."""
+    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
 
 
 @contextmanager

@@ -78,17 +78,19 @@ def random_goals(rng: np.random.Generator, count: int) -> NDArray:
     return goals[:count]
 
 
+NEAR_SHARE = 0.5
+"""Of the scenes to learn to see, those with the target near the arm."""
 NEAR_POINTS = np.array([0.05, 0.1, 0.1, 0.75])
 """Shares of the near targets of `random_targets` about S1, E1, W1 and the hand."""
 
 
-def random_scenes(rng: np.random.Generator, count: int, near: float = 0.5) -> tuple[NDArray, NDArray]:
+def random_scenes(rng: np.random.Generator, count: int, near: float = NEAR_SHARE) -> tuple[NDArray, NDArray]:
     """Targets (count, 2) and poses (count, 3) to learn to see; a share `near` of the targets lies near the arm."""
     joints = random_joints(rng, count)
     return random_targets(rng, joints, near), joints
 
 
-def random_targets(rng: np.random.Generator, joints_rad: NDArray, near: float = 0.5) -> NDArray:
+def random_targets(rng: np.random.Generator, joints_rad: NDArray, near: float = NEAR_SHARE) -> NDArray:
     """A target (N, 2) for each pose (N, 3), a share `near` of them near the arm and the others anywhere within reach.
 
     A reaching arm spends its decisive steps where hand and target overlap in the picture, which independent

@@ -19,7 +19,7 @@ from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
-from handeye.nn import seeded
+from handeye.nn import seeded, weights_of
 from handeye.rearranging import rearranging_source
 from handeye.run import Plan, Results
 from handeye.types import FloatArray, Policy
@@ -51,7 +51,7 @@ class ReachConfig:
     """Second-domain training pictures are turned about the shoulder by angles of this σ; 0: never."""
     move_share: float = 0.6
     """Share of those pictures whose target is moved. Both: see rearranging.py."""
-    near_targets: float = 0.5
+    near_targets: float = planar_arm.NEAR_SHARE
     """Share of the scenes to learn to see that have the target near the arm; 0: poses and targets are independent."""
     sim: PerceptionConfig = PerceptionConfig()
     adapted: PerceptionConfig = PerceptionConfig(camera_share=0.75)
@@ -101,7 +101,9 @@ def sight_loss(kind: str) -> SightLoss:
     return theta_loss if kind == "paper" else keypoints.keypoint_loss
 
 
-def draw_sim(count: int, rng: np.random.Generator, near: float = 0.5) -> tuple[NDArray[np.uint8], FloatArray]:
+def draw_sim(
+    count: int, rng: np.random.Generator, near: float = planar_arm.NEAR_SHARE
+) -> tuple[NDArray[np.uint8], FloatArray]:
     """The simulator as a source of labelled pictures, a share `near` of them with the target near the arm."""
     target, joints = planar_arm.random_scenes(rng, count, near)
     return reach_pictures.draw(target, joints), planar_arm.to_theta(target, joints)
@@ -199,8 +201,7 @@ def final_checkpoint(config: ReachConfig, experiment: str, seed: int, results: R
     modules: dict[str, dict[str, Any]] = {k: results[k] for k in ("sim", "adapted", "control") if k in results}
     for name in {"finetuned", "naive"} & results.keys():
         for part in ("perception", "control"):
-            weights = results[name].items()
-            modules[f"{name}_{part}"] = {k.removeprefix(part + "."): v for k, v in weights if k.startswith(part + ".")}
+            modules[f"{name}_{part}"] = weights_of(part, results[name])
     kinds = {name: torch.float32 if name == "control" else torch.float16 for name in sorted(modules)}
     saved = {name: {k: v.to(kind) for k, v in modules[name].items()} for name, kind in kinds.items()}
     about = {"task": "reach", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}

@@ -210,7 +210,11 @@ def retargeted(
 
 
 def rearranging_source(
-    pictures: NDArray[np.uint8], theta: FloatArray, turn_rad: float, move_share: float, near: float = 0.5
+    pictures: NDArray[np.uint8],
+    theta: FloatArray,
+    turn_rad: float,
+    move_share: float,
+    near: float = planar_arm.NEAR_SHARE,
 ) -> Source:
     """Draws labelled pictures with replacement, most of them rearranged.
 

@@ -203,6 +203,11 @@ class Bin:
         return self.qpos[:, FIRST:].reshape(self.worlds, -1, 7)[..., :3] - ORIGIN_M
 
     @property
+    def risen_m(self) -> NDArray:
+        """How far above where it lay each object (N, objects) is."""
+        return self.objects_m[..., 2] - self.rest_m
+
+    @property
     def tip_m(self) -> NDArray:
         """Where the fingertips (N, 3) are."""
         return self.sensors[:, :3] - ORIGIN_M

@@ -231,11 +231,12 @@ def draw(target_m: NDArray, joints_rad: NDArray, seeds: NDArray[np.uint64]) -> N
     return pictures
 
 
-def labelled(count: int, seed: int, label_noise: bool, near: float = 0.5) -> tuple[NDArray[np.uint8], FloatArray]:
+def labelled(
+    count: int, seed: int, label_noise: bool, near: float = planar_arm.NEAR_SHARE
+) -> tuple[NDArray[np.uint8], FloatArray]:
     """`count` pictures (N, 84, 84) of random scenes and their Θ (N, 5), as a robot would record them.
 
     A share `near` of the targets lies near the arm.
-
     With `label_noise` the labels err as those of a real recording would; without it they are the truth.
     """
     rng = np.random.default_rng(seed)

@@ -15,8 +15,7 @@ FLAGS = ("closed", "pressed", "paired", "rose", "jammed")
 class Course:
     """Of each environment (N,): whether fingers have `closed`, `pressed` one object, it `rose`, and anything `jammed`.
 
-    `paired`: each finger has pressed an object, and never both the same.
-
+    `paired` (N,): each finger has pressed an object, and never both the same.
     `about` (N,): number of the object that both fingers pressed last, or else was nearest until they first closed.
     """
 
@@ -36,7 +35,7 @@ class Course:
         """Environments `which` have made a step."""
         touched = self.bin.pressed[which] > 0
         between = touched.all(-1)
-        risen = self.bin.objects_m[which, :, 2] - self.bin.rest_m[which] > ROSE_M
+        risen = self.bin.risen_m[which] > ROSE_M
         self.about[which] = np.where(self.closed[which], self.about[which], self._nearest(which))
         self.about[which] = np.where(between.any(1), between.argmax(1), self.about[which])
         self.closed[which] |= self.bin.closed[which]

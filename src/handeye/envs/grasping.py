@@ -19,6 +19,7 @@ from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
 
+ENVIRONMENT = "handeye/Grasp-v0"
 ACTION = 8
 STATE, POSE = 3, 4
 """Numbers in `state` always, and of the gripper's pose."""
@@ -256,16 +257,12 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     @property
     def lifted(self) -> NDArray[np.bool_]:
         """Which objects (N, objects) are above where they lay, between the fingers."""
-        return self._between(self._risen)
+        return self._between(self.bin.risen_m > self.config.lift_m)
 
     @property
     def objects_held(self) -> NDArray[np.bool_]:
         """Which objects (N, objects) are lifted and touch neither tray nor table: the fingers alone hold them."""
-        return self._between(self._risen & ~self.bin.leaning)
-
-    @property
-    def _risen(self) -> NDArray[np.bool_]:
-        return self.bin.objects_m[..., 2] - self.bin.rest_m > self.config.lift_m
+        return self._between((self.bin.risen_m > self.config.lift_m) & ~self.bin.leaning)
 
     def _between(self, objects: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of these (N, objects) a finger presses, where both fingers press one: the same, or each its own."""

@@ -10,10 +10,9 @@ from torch import nn
 
 from handeye.checkpoint import Tree
 from handeye.errors import need, need_one_of
-from handeye.learner import Learner
+from handeye.learner import Learner, cosine
 from handeye.modular.losses import q_loss, q_targets
 from handeye.modular.networks import greedy_on_theta
-from handeye.modular.perception import cosine
 from handeye.policies import EpsilonMix, linear, random_policy
 from handeye.replay import Replay
 from handeye.rollout import transitions

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -75,13 +75,6 @@ class FinetuneConfig:
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
 
 
-DESCENT: dict[str, Any] = {
-    "adam": torch.optim.Adam,
-    "sgd": torch.optim.SGD,
-    "muon": torch.optim.Adam,
-}
-
-
 class Combined(nn.Module):
     """Perception, then control."""
 
@@ -92,13 +85,13 @@ class Combined(nn.Module):
 
 def _optimisers(net: Combined, config: FinetuneConfig) -> list[torch.optim.Optimizer]:
     """Those of perception, then that of control, unless it is frozen."""
+    descent = torch.optim.SGD if config.optimiser == "sgd" else torch.optim.Adam
     if config.optimiser == "muon":
         optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
     else:
-        optimisers = [DESCENT[config.optimiser](net.perception.parameters(), lr=config.learning_rate)]
+        optimisers = [descent(net.perception.parameters(), lr=config.learning_rate)]
     if not config.freeze_control:
-        rate = config.learning_rate * config.control_rate
-        optimisers.append(DESCENT[config.optimiser](net.control.parameters(), lr=rate))
+        optimisers.append(descent(net.control.parameters(), lr=config.learning_rate * config.control_rate))
     return optimisers
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from handeye import augment
 from handeye.checkpoint import Tree
 from handeye.errors import need
-from handeye.learner import Learner, muon_and_adam
+from handeye.learner import Learner, cosine, muon_and_adam
 from handeye.modular.losses import perception_loss
 from handeye.nn import low_precision, to_float
 from handeye.types import FloatArray
@@ -50,11 +50,6 @@ class PerceptionConfig:
         need(self, ("batch",), 1, 100_000)
         need(self, ("learning_rate",), 0, 1, above=True)
         need(self, ("camera_share", "augment", "average", "muon_rate"), 0, 1)
-
-
-def cosine(step: int, steps: int) -> float:
-    """Half a cosine from 1 at step 0 to 0 at `steps`."""
-    return 0.5 * (1 + float(np.cos(np.pi * min(step / steps, 1.0))))
 
 
 class PerceptionStage:

@@ -151,9 +151,9 @@ class CompactConfig:
 def theta_of(known: Tensor, config: CompactConfig) -> Tensor:
     """Θ (N, config.theta) of what is known (N, K), as `known_of` gives it; lengths in decimetres, to be of order 1."""
     objects = 10 * known[:, : POSITION * config.nearest]
-    return (
-        torch.cat([objects, known[:, -len(GRIPPER) :] * known.new_tensor(GRIPPER)], 1) if config.theta_pose else objects
-    )
+    if not config.theta_pose:
+        return objects
+    return torch.cat([objects, known[:, -len(GRIPPER) :] * known.new_tensor(GRIPPER)], 1)
 
 
 def start_low(out: nn.Linear, value: float) -> None:
@@ -208,7 +208,7 @@ class PictureQ(nn.Module):
     def __init__(self, size: tuple[int, int], state: int, config: CompactConfig) -> None:
         """`size`: height and width of the pictures."""
         super().__init__()
-        self.config, self.sight, self.beta = config, config.sight, config.beta
+        self.config, self.sight = config, config.sight
         self.tower = Tower(size, config)
         self.theta = None if config.sight == "pixels" else nn.Linear(config.features, config.theta)
         joined = config.features + (config.theta if config.sight == "aux" else 0)
@@ -221,7 +221,7 @@ class PictureQ(nn.Module):
             return self.body.encode(features, inputs.state), None
         theta = self.theta(features)
         known = theta if self.sight == "bottleneck" else torch.cat([features, theta], 1)
-        return self.body.encode(scaled_gradient(known, 1 - self.beta), inputs.state), theta
+        return self.body.encode(scaled_gradient(known, 1 - self.config.beta), inputs.state), theta
 
     def score(self, encoding: Tensor, action: Tensor) -> Tensor:
         return self.body.head(encoding, action)

@@ -13,6 +13,7 @@ import torch
 from handeye.checkpoint import Tree
 from handeye.errors import Misuse, need
 from handeye.frames import Fields, FrameReplay
+from handeye.learner import cosine
 from handeye.policies import Schedule, linear
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner
 from handeye.replay import Replay
@@ -213,8 +214,7 @@ class LocalRunner:
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
         after = self.done - self.config.first_rounds
-        share = after / max(self.config.rounds - self.config.first_rounds, 1)
-        scale = 0.5 * (1 + float(np.cos(np.pi * share)))
+        scale = cosine(after, max(self.config.rounds - self.config.first_rounds, 1))
         return self.learner.update(batch, scale, after < self.config.sight_rounds) | {"label_age": float(age)}
 
     def state(self) -> Tree:

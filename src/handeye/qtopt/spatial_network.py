@@ -54,7 +54,7 @@ class SpatialQ(nn.Module):
             nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), nn.Linear(channels * cells, config.features),
             normed(kind, config.features, flat=True), nn.ReLU(),
         )  # fmt: skip
-        self.config, self.beta = config, config.beta
+        self.config = config
         self.theta = nn.Linear(config.features, config.theta) if config.sight == "aux" else None
         known = config.features + channels + state * config.proprioception + (config.theta if self.theta else 0)
         self.of_known = nn.Linear(known, config.width)
@@ -69,8 +69,10 @@ class SpatialQ(nn.Module):
         maps = self.maps(inputs.seen - 0.5)
         features = self.whole(maps)
         theta = None if self.theta is None else self.theta(features)
-        through = maps if theta is None else scaled_gradient(maps, 1 - self.beta)
-        parts = [features] if theta is None else [scaled_gradient(torch.cat([features, theta], 1), 1 - self.beta)]
+        through = maps if theta is None else scaled_gradient(maps, 1 - self.config.beta)
+        parts = (
+            [features] if theta is None else [scaled_gradient(torch.cat([features, theta], 1), 1 - self.config.beta)]
+        )
         gripper = inputs.state[:, 3:5]
         parts.append(self._at(through, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0])
         parts += [scaled_state(inputs.state)] if self.proprioception else []

@@ -207,7 +207,7 @@ class QLearner:
         loss = task
         if seen is not None:
             sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"]), self.net.config))
-            loss, values["l_p"] = sight if sight_alone else task + self.net.beta * sight, sight.item()
+            loss, values["l_p"] = sight if sight_alone else task + self.net.config.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
         if self.done % self.lag == 0:
