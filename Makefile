@@ -16,6 +16,7 @@ demo: .venv/installed-all
 	$(BIN)/handeye train reach-quick --out $(DEMO)/run
 	$(BIN)/handeye evaluate reach-paper --json $(DEMO)/reach-paper.json
 	$(BIN)/handeye evaluate reach-best --json $(DEMO)/reach-best.json
+	$(BIN)/handeye evaluate grasp --episodes 100 --json $(DEMO)/grasp.json --video $(DEMO)/grasp.webp
 	$(BIN)/handeye report $(DEMO)/run reach-paper reach-best --trials 100 --out $(DEMO)/report
 
 # The build backend comes from the constraints too, hence no build isolation.

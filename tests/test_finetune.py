@@ -69,6 +69,14 @@ def test_second_domain_pictures_are_drawn_only_if_they_count(beta, asked):
     assert counts == [8] * asked
 
 
+@pytest.mark.parametrize(("targets", "asked"), [("true", False), ("seen", True)])
+def test_targets_know_the_next_state_or_see_it(targets, asked):
+    clear, blurred = stage(targets=targets), stage(targets=targets)
+    with torch.no_grad():
+        blurred.average.perception[1].bias += 3
+    assert (clear.step()["l_q"] != blurred.step()["l_q"]) is asked
+
+
 def test_labels_do_not_move_control_and_beta_1_keeps_the_task_out_of_perception():
     def lying(count, rng):
         pictures, theta = labelled(count, rng)
@@ -111,7 +119,7 @@ def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant)
     ("field", "value"),
     [("steps", 0), ("task_batch", 0), ("camera_batch", -1), ("environments", 0), ("environments", 10**8),
      ("replay", 0), ("warm_up", 0), ("seed", -1), ("learning_rate", 0), ("rate_end", float("nan")),
-     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("clip_norm", 0), ("muon_rate", 0),
+     ("target_rate", 0), ("beta", 1.2), ("optimiser", "luck"), ("targets", "luck"), ("clip_norm", 0), ("muon_rate", 0),
      ("augment", 7), ("epsilon", 1.5), ("discount", 2)],
 )  # fmt: skip
 def test_configurations_that_train_nothing_name_the_field_and_the_value(field, value):

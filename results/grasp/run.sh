@@ -35,7 +35,7 @@ study no-penalty grasp --env.step-reward 0
 study no-proprioception grasp --net.no-proprioception
 study single-q grasp --labels.no-double
 study learned-termination grasp --env.termination learned
-study uniform grasp --acting.kind uniform --labels.maximiser.kind uniform
+study uniform grasp --acting.kind uniform --collecting.kind uniform --labels.maximiser.kind uniform
 study levine grasp --labels.objective outcome
 
 # From logs alone, then jointly from that checkpoint; and from scripted and guided episodes alone.

@@ -73,8 +73,10 @@ class GraspLearning:
     prior: PriorConfig = PriorConfig()
     """Of `net.sight` bottleneck."""
     noise: NoiseConfig = NoiseConfig()
+    collecting: MaximiserConfig = MaximiserConfig()
+    """How actions are chosen in collecting."""
     acting: MaximiserConfig = MaximiserConfig()
-    """How actions are chosen, in collecting and at last."""
+    """How they are chosen in evaluations, and at last."""
     logs: tuple[str, ...] = ()
     """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
     start: str = ""
@@ -232,7 +234,7 @@ def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRu
     policies = GUIDES["scripted"], GUIDES[config.guide]
     seen = fields(config.observed)
     stored = partial(grasp_logs.read, config.logs, seen)
-    collector = Collector(env, *policies, config.bounds, config.acting, config.noise, seed, stored)
+    collector = Collector(env, *policies, config.bounds, config.collecting, config.noise, seed, stored)
     configs = config.run, config.labels, config.learn
     midway = evaluation(config) if config.run.evaluate_every else None
     return LocalRunner(net, collector, seen, configs, seed, memory, midway)

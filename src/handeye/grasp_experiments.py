@@ -21,13 +21,14 @@ STATE = GraspLearning(
 
 PIXELS = GraspLearning(
     net=CompactConfig(merge="spatial", channels=(16, 32, 32, 32), norm="none", features=128),
-    run=RunConfig(rounds=560, first_rounds=30, updates=45, off_frames=150_000, on_frames=250_000, evaluate_every=28),
+    run=RunConfig(rounds=640, first_rounds=30, updates=50, off_frames=150_000, on_frames=250_000, evaluate_every=32),
     labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
     learn=LearnConfig(optimiser="muon", muon_rate=0.01, learning_rate=1e-3, labelled=4_096),
+    acting=MaximiserConfig(samples=256, elites=8, iterations=3),
 )
 """Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
 
-QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190))
+QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190, updates=45))
 """The same in a third of the rounds."""
 
 AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta=0.5))
@@ -37,7 +38,7 @@ MODULAR = replace(
     PIXELS,
     net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.5),
     prior=PriorConfig(rounds=180),
-    run=replace(PIXELS.run, rounds=380, sight_rounds=60),
+    run=replace(PIXELS.run, rounds=460, sight_rounds=60),
 )
 """Nothing passes from the picture to the head but where the nearest objects are, and how the gripper stands. The
 head is trained on the truth about that first; both trainings together have as many rounds as the others."""

@@ -61,6 +61,8 @@ class FinetuneConfig:
     replay: int = 50_000
     warm_up: int = 10_000
     """Transitions in the replay memory before the first update."""
+    targets: Literal["seen", "true"] = "seen"
+    """What the targets of L_q know of the next state: Θ̂, as perception sees it, or its true Θ."""
     target_rate: float = 0.01
     """Rate of the running average of the weights that gives the targets of L_q, and that is kept in the end."""
 
@@ -72,6 +74,7 @@ class FinetuneConfig:
         need(self, ("learning_rate", "muon_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
         need(self, ("clip_norm",), 0, 1e9, above=True)
         need_one_of(self, "optimiser", ("adam", "sgd", "muon"))
+        need_one_of(self, "targets", ("seen", "true"))
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
 
 
@@ -131,7 +134,7 @@ class FinetuneStage:
         remember(self.replay, self.experience.step(), config.discount)
         batch = {name: torch.as_tensor(v) for name, v in self.replay.sample(config.task_batch, self.rng).items()}
         with torch.no_grad():
-            ahead = self.average.control(perceive(self.average.perception, self._pictures(batch["next_theta"])))
+            ahead = self.average.control(self._ahead(batch["next_theta"]))
             targets = q_targets(batch["reward"], batch["discount"], ahead)
         loss, sight, task = self._losses(batch, targets)
         scale = config.rate_end ** (self.done / self.steps)
@@ -153,6 +156,10 @@ class FinetuneStage:
             theta_all = torch.cat([theta_all, torch.as_tensor(theta)])
         args = (seen, seen_all, theta_all, self.net.control, batch["action"], targets)
         return weighted_loss(*args, config.beta, config.sum_gradients)
+
+    def _ahead(self, theta: torch.Tensor) -> torch.Tensor:
+        """Θ of the next states, by which the targets judge them."""
+        return theta if self.config.targets == "true" else perceive(self.average.perception, self._pictures(theta))
 
     def _pictures(self, theta: torch.Tensor) -> NDArray[np.uint8]:
         return self.draw(theta.numpy())[..., None]
