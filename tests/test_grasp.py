@@ -97,6 +97,16 @@ def test_it_acts_on_one_observation_or_many_and_always_alike(run):
     assert policy({key: value[1] for key, value in many.items()}).shape == (8,)
 
 
+@pytest.mark.parametrize(
+    ("told", "got"), [({"state": np.zeros(3)}, "(7,)"), ({"objects": np.zeros((2, 4, 3))}, "(5, 3)"), ({}, "None")]
+)
+def test_what_it_cannot_read_names_the_environment_that_it_acts_in(run, told, got):
+    policy = handeye.load_policy(str(run))
+    with pytest.raises(Misuse, match=r"Grasp-v0.*observe='objects'.*show_pose=True") as wrong:
+        policy({"state": np.zeros(7)} | told)
+    assert got in str(wrong.value)
+
+
 @pytest.fixture(scope="module")
 def modular(tmp_path_factory):
     folder = tmp_path_factory.mktemp("modular") / "run"

@@ -25,6 +25,9 @@ for seed in 0 1 2; do
   done
 done
 
+# The paper's camera.
+study grasp-shoulder-seed0 grasp-shoulder --seed 0
+
 # β of what reads Θ̂, beside 0.5 above.
 for beta in 0.2 0.8; do
   study "beta$beta" grasp-aux --net.beta "$beta"

@@ -90,11 +90,11 @@ def cem_compact(peak: float) -> dict[str, Any]:
     net, inputs = grasp.new_net(config).eval(), _inputs(STATES, config.env.view.width_px)
 
     def shared() -> None:
-        _argmax(scorer(net, inputs, BOUNDS), STATES, config.acting)
+        _argmax(scorer(net, inputs, BOUNDS), STATES, config.collecting)
 
     shared()
     taken = min(once(shared) for _ in range(5))
-    note = "64 samples, 2 iterations, 64 states at once; floor: bf16 peak"
+    note = "64 samples, 2 iterations (as in collecting), 64 states at once; floor: bf16 peak"
     return {"value": STATES / taken, "unit": "states/s", "floor": STATES * peak / operations(shared), "peer": None,
             "peer_value": None, "note": note}  # fmt: skip
 

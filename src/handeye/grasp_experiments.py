@@ -46,7 +46,7 @@ head is trained on the truth about that first; both trainings together have as m
 SHOULDER = replace(
     PIXELS,
     env=replace(PIXELS.env, show_pose=True, view=CameraConfig(camera="shoulder")),
-    run=replace(PIXELS.run, rounds=2_000),
+    run=replace(PIXELS.run, rounds=800),
 )
 """The paper's camera, over the shoulder."""
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
-from handeye.envs.grasping import ENVIRONMENT, GraspConfig, GraspVectorEnv, RewardSource
+from handeye.envs.grasping import ENVIRONMENT, GraspConfig, GraspVectorEnv, RewardSource, observation_space
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
 from handeye.metrics import wilson
@@ -87,9 +87,9 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
 
     Raises:
         CheckpointError: as `load`.
-        Misuse: a policy of the world without its environment.
+        Misuse: a policy of the world without its environment; from the policy, observations of another environment.
     """
-    build, _ = policy_of(name)
+    build, config = policy_of(name)
     if name in WORLD_POLICIES:
         if env is None:
             raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
@@ -97,11 +97,25 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
     policy = build(None, [])
 
     def act(observation: Observation, /) -> NDArray:
+        _need_sight(name, config, observation)
         if observation["state"].ndim == 1:
             return policy({key: value[None] for key, value in observation.items()})[0]
         return policy(observation)
 
     return act
+
+
+def _need_sight(name: str, config: GraspConfig, observation: Observation) -> None:
+    """Raises: Misuse for an observation that a policy which acts in `config` cannot read."""
+    for part in ("state", "objects" if config.observe == "objects" else "image"):
+        shape = observation_space(config)[part].shape or ()
+        got = observation[part].shape if part in observation else None
+        if got is None or got[-len(shape) :] != shape:
+            usual = GraspConfig()
+            changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+            made = "".join(f", {field}={getattr(config, field)!r}" for field in changed)
+            world = f'gym.make_vec("{ENVIRONMENT}", num_envs=…{made})'
+            raise Misuse(f"{name} needs {part} of shape {shape}, got {got}; it acts in {world}")
 
 
 def check_episodes(episodes: int) -> None:
