@@ -75,6 +75,7 @@ class RayCaster:
         self.parts = [_Part(model, self.chunk, config) for _ in range(cores)]
         self.pool = ThreadPoolExecutor(cores) if cores > 1 else None
         self.shape = config.height_px, config.width_px, 3
+        self.loaded = False
 
     def draw(
         self, geoms: tuple[NDArray, NDArray], looks: tuple[NDArray, NDArray], eyes: tuple[NDArray, NDArray, NDArray]
@@ -98,8 +99,10 @@ class RayCaster:
                 groups = (tuple(array[padded] for array in group) for group in (geoms, looks, eyes))
                 pictures[rows] = part.draw(*groups)[: len(rows)]
 
-        # Warp computes without Python's lock, on one thread a call.
-        list((self.pool.map if self.pool else map)(draw_share, self.parts, range(len(self.parts))))
+        # Warp computes without Python's lock, on one thread a call. What it loads at the first is not for two at once.
+        together = self.pool.map if self.pool and self.loaded else map
+        list(together(draw_share, self.parts, range(len(self.parts))))
+        self.loaded = True
         return pictures
 
 
