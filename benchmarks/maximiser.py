@@ -7,8 +7,7 @@ effort.
 import sys
 
 from handeye.envs.grasping import GraspVectorEnv
-from handeye.grasp_results import WORLDS, evaluated, load, protocol_seeds
-from handeye.metrics import wilson
+from handeye.grasp_results import WORLDS, evaluated, grasp_figures, load, protocol_seeds
 from handeye.qtopt.acting import Greedy
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.rollout import episodes_in_turn, policy_rng
@@ -21,15 +20,14 @@ EFFORTS = [(64, 6, 2), (64, 6, 3), (128, 6, 2), (128, 8, 3), (256, 8, 2), (256, 
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "grasp"
     learnt, seeds = load(name), protocol_seeds(SEED, EPISODES)
+    config = evaluated(name, "train")
     for effort in EFFORTS:
-        env = GraspVectorEnv(WORLDS, evaluated(name, "train"), "next_step")
+        env = GraspVectorEnv(WORLDS, config, "next_step")
         policy = Greedy(learnt.net, learnt.config.bounds, MaximiserConfig("cem", *effort))
         rngs = [policy_rng(seed) for seed in seeds[:WORLDS]]
-        ended = episodes_in_turn(env, policy, seeds, rngs, ())
-        good = sum(bool(one.facts["is_success"][-1]) for one in ended)
-        low, high = wilson(good, EPISODES)
-        share = f"{100 * good / EPISODES:.1f} | {100 * low:.1f} … {100 * high:.1f}"
-        print(f"| {' × '.join(str(part) for part in effort)} | {share} |", flush=True)
+        figures = grasp_figures(list(episodes_in_turn(env, policy, seeds, rngs, ())))
+        rate, low, high = (100 * figures[name] for name in ("success", "ci_low", "ci_high"))
+        print(f"| {' × '.join(str(part) for part in effort)} | {rate:.1f} | {low:.1f} … {high:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

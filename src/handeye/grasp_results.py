@@ -94,10 +94,15 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
         if env is None:
             raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
         return build(env, np.random.default_rng(0).spawn(env.num_envs))
-    policy = build(None, [])
+    policy, space = build(None, []), observation_space(config)
+    seen = "objects" if config.observe == "objects" else "image"
+    shapes = {part: space[part].shape or () for part in ("state", seen)}
 
     def act(observation: Observation, /) -> NDArray:
-        _need_sight(name, config, observation)
+        for part, shape in shapes.items():
+            got = observation[part].shape if part in observation else None
+            if got is None or got[-len(shape) :] != shape:
+                raise Misuse(f"{name} needs {part} of shape {shape}, got {got}; it acts in {_made(config)}")
         if observation["state"].ndim == 1:
             return policy({key: value[None] for key, value in observation.items()})[0]
         return policy(observation)
@@ -105,17 +110,12 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
     return act
 
 
-def _need_sight(name: str, config: GraspConfig, observation: Observation) -> None:
-    """Raises: Misuse for an observation that a policy which acts in `config` cannot read."""
-    for part in ("state", "objects" if config.observe == "objects" else "image"):
-        shape = observation_space(config)[part].shape or ()
-        got = observation[part].shape if part in observation else None
-        if got is None or got[-len(shape) :] != shape:
-            usual = GraspConfig()
-            changed = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
-            made = "".join(f", {field}={getattr(config, field)!r}" for field in changed)
-            world = f'gym.make_vec("{ENVIRONMENT}", num_envs=…{made})'
-            raise Misuse(f"{name} needs {part} of shape {shape}, got {got}; it acts in {world}")
+def _made(config: GraspConfig) -> str:
+    """How an environment of this configuration is made."""
+    usual = GraspConfig()
+    names = [f.name for f in fields(config) if getattr(config, f.name) != getattr(usual, f.name)]
+    changed = "".join(f", {name}={getattr(config, name)!r}" for name in names)
+    return f'gym.make_vec("{ENVIRONMENT}", num_envs=…{changed})'
 
 
 def check_episodes(episodes: int) -> None:

@@ -66,17 +66,15 @@ class SpatialQ(nn.Module):
 
     def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
         """Feature maps (N, C, H / 4, W / 4), the gripper's place, and what else the head is shown, (N, width)."""
-        maps = self.maps(inputs.seen - 0.5)
-        features = self.whole(maps)
-        theta = None if self.theta is None else self.theta(features)
-        through = maps if theta is None else scaled_gradient(maps, 1 - self.config.beta)
-        parts = (
-            [features] if theta is None else [scaled_gradient(torch.cat([features, theta], 1), 1 - self.config.beta)]
-        )
+        maps, theta = self.maps(inputs.seen - 0.5), None
+        shown = self.whole(maps)
+        if self.theta is not None:
+            theta, share = self.theta(shown), 1 - self.config.beta
+            shown, maps = scaled_gradient(torch.cat([shown, theta], 1), share), scaled_gradient(maps, share)
         gripper = inputs.state[:, 3:5]
-        parts.append(self._at(through, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0])
+        parts = [shown, self._at(maps, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0]]
         parts += [scaled_state(inputs.state)] if self.proprioception else []
-        return (through, gripper, self.of_known(torch.cat(parts, 1))), theta
+        return (maps, gripper, self.of_known(torch.cat(parts, 1))), theta
 
     def score(self, encoding: tuple[Tensor, Tensor, Tensor], action: Tensor) -> Tensor:
         maps, gripper, known = encoding
