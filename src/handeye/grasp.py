@@ -22,6 +22,7 @@ from handeye.nn import seeded, weights_of
 from handeye.qtopt.acting import Greedy, NoiseConfig
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import SIZE_PX, PaperQ
 from handeye.qtopt.run_local import LocalRunner, RunConfig
@@ -77,6 +78,8 @@ class GraspLearning:
     """How actions are chosen in collecting."""
     acting: MaximiserConfig = MaximiserConfig()
     """How they are chosen in evaluations, and at last."""
+    both_ways: bool = False
+    """Whether they are chosen by what the network says of a picture and of its mirror image: see qtopt/mirror.py."""
     logs: tuple[str, ...] = ()
     """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
     start: str = ""
@@ -93,6 +96,11 @@ class GraspLearning:
             )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+        alike = view.camera == "follow" or self.network == "state"
+        if self.labels.mirror and not alike:
+            raise Misuse(f"labels.mirror needs env.view.camera=follow, got {view.camera}")
+        if self.both_ways and (self.network == "state" or not alike):
+            raise Misuse(f"both_ways needs pictures by env.view.camera=follow, got {self.network}, {view.camera}")
         self._need_stages()
 
     def _need_stages(self) -> None:
@@ -174,7 +182,8 @@ def control_of(config: GraspLearning) -> GraspLearning | None:
         config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
     )
     net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
-    return dataclasses.replace(config, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig())
+    state = dataclasses.replace(config, network="state", net=net, run=run, learn=prior.learn, both_ways=False)
+    return dataclasses.replace(state, prior=PriorConfig())
 
 
 def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
@@ -286,7 +295,7 @@ def _read(kind: Any, values: dict[str, Any]) -> Any:
 
 def greedy(config: GraspLearning, net: QNetwork) -> Policy:
     """π_eval of a network; one of positions looks at no picture that is there as well."""
-    act = Greedy(net, config.bounds, config.acting)
+    act = Greedy(BothWays(net) if config.both_ways else net, config.bounds, config.acting)
     if config.network != "state":
         return act
     return lambda observation: act({name: part for name, part in observation.items() if name != "image"})

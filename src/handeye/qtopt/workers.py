@@ -24,6 +24,7 @@ from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.bellman import clip_targets, state_values
 from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.mirror import batch_in_mirror
 from handeye.qtopt.networks import QNetwork, known_of, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
 from handeye.types import Episode, Observation, Policy
@@ -107,6 +108,8 @@ class LabelConfig:
     shift_px: int = 0
     colour: float = 0.0
     """Augmentation, the same for s and s′: see augment.paired."""
+    mirror: bool = False
+    """Whether every second step is seen in the mirror, s and s′ alike: see mirror.py."""
     maximiser: MaximiserConfig = MaximiserConfig()
 
     def __post_init__(self) -> None:
@@ -129,6 +132,8 @@ class BellmanUpdater:
     def label(self, batch: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], float]:
         """Of steps: `observation`, `action` and `target` (N,); and the share of targets that were clipped."""
         config = self.config
+        if config.mirror:
+            batch = batch_in_mirror(batch, rng.random(len(batch["action"])) < 0.5)
         now, then = batch["observation"], batch["next_observation"]
         if "image" in now and (config.shift_px or config.colour):
             now["image"], then["image"] = augment.paired(
