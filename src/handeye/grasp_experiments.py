@@ -25,6 +25,7 @@ PIXELS = GraspLearning(
     labels=LabelConfig(lag=300, maximiser=MaximiserConfig(samples=32, elites=4)),
     learn=LearnConfig(optimiser="muon", muon_rate=0.01, learning_rate=1e-3, labelled=4_096),
     acting=MaximiserConfig(samples=256, elites=8, iterations=3),
+    both_ways=True,
 )
 """Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
 
@@ -47,6 +48,7 @@ SHOULDER = replace(
     PIXELS,
     env=replace(PIXELS.env, show_pose=True, view=CameraConfig(camera="shoulder")),
     run=replace(PIXELS.run, rounds=800),
+    both_ways=False,
 )
 """The paper's camera, over the shoulder."""
 
