@@ -182,8 +182,9 @@ def control_of(config: GraspLearning) -> GraspLearning | None:
         config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
     )
     net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
-    state = dataclasses.replace(config, network="state", net=net, run=run, learn=prior.learn, both_ways=False)
-    return dataclasses.replace(state, prior=PriorConfig())
+    return dataclasses.replace(
+        config, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig(), both_ways=False
+    )
 
 
 def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
@@ -293,9 +294,14 @@ def _read(kind: Any, values: dict[str, Any]) -> Any:
     return kind(**plain | nested)
 
 
+def judge(config: GraspLearning, net: QNetwork) -> QNetwork:
+    """What says how good an action is when it counts: the network, or it and the mirror."""
+    return BothWays(net) if config.both_ways else net
+
+
 def greedy(config: GraspLearning, net: QNetwork) -> Policy:
     """π_eval of a network; one of positions looks at no picture that is there as well."""
-    act = Greedy(BothWays(net) if config.both_ways else net, config.bounds, config.acting)
+    act = Greedy(judge(config, net), config.bounds, config.acting)
     if config.network != "state":
         return act
     return lambda observation: act({name: part for name, part in observation.items() if name != "image"})

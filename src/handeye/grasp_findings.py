@@ -169,7 +169,7 @@ def _grasp(episode: Episode, q: list[float], move_m: float) -> Grasp:
 def predicted(learnt: Learnt, episode: Episode) -> list[float]:
     """Q (T) of each action that was taken, where it was taken."""
     seen = {name: values[:-1] for name, values in episode.observation.items()}
-    score = scorer(learnt.net, to_inputs(seen), learnt.config.bounds)
+    score = scorer(grasp.judge(learnt.config, learnt.net), to_inputs(seen), learnt.config.bounds)
     taken = torch.as_tensor(np.asarray(episode.action, np.float32))
     return [float(value) for value in score(taken[:, None])[:, 0]]
 
