@@ -182,6 +182,8 @@ def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on_later(whole, t
         ("train reach-quick --runner ray", "use --runner local"),
         ("evaluate reach:guide --episodes 0", "--episodes must be in 1 … 100000, got 0"),
         ("evaluate reach:guide --episodes 401", "400 trials, got --episodes 401"),
+        ("evaluate reach:guide --objects train", "--objects train says nothing of reach:guide, which is of reach"),
+        ("evaluate grasp --domain camera", "--domain camera says nothing of grasp, which is of grasp"),
         ("experiments now", "takes no arguments, got now"),
         ("pictures --out new --pictures 0", "must be at least 1, got 0"),
         ("bench nothing", "no benchmark 'nothing'"),

@@ -8,7 +8,7 @@ from gymnasium.utils.env_checker import check_env
 from numpy.testing import assert_equal
 
 from handeye.envs import bin as bin_
-from handeye.envs import objects
+from handeye.envs import known, objects
 from handeye.envs.bin import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import CLOSE, COSINE, OPEN, TERMINATE, GraspConfig, GraspEnv, GraspVectorEnv
@@ -222,6 +222,20 @@ def test_objects_are_seen_from_the_gripper_nearest_first():
     truth = np.sort(np.linalg.norm(env.bin.objects_m - env.bin.tip_m[:, None], axis=-1), axis=1)
     np.testing.assert_allclose(away, truth, rtol=1e-5)
     assert env.step(action(3))[0]["state"][:, 2] == pytest.approx([1 / 20] * 3)
+
+
+def test_what_is_known_is_what_a_picture_can_show():
+    env = bins(2)
+    seen = env.reset(seed=0)[0]["objects"]
+    nearest = np.linalg.norm(env.bin.objects_m - env.bin.tip_m[:, None], axis=-1).argmin(1)
+    # Sent by this displacement, the gripper would be there: commands and Θ have the same axes.
+    reached = env.bin.tip_m + seen[:, 0]
+    np.testing.assert_allclose(reached, env.bin.objects_m[[0, 1], nearest], atol=1e-6)
+    pose = known.pose(env.bin)
+    # Turned by half a circle, its fingers exchanged, a gripper looks the same.
+    env.bin.gripper[:, 3] += np.pi
+    np.testing.assert_allclose(known.objects(env.bin), seen, atol=1e-6)
+    np.testing.assert_allclose(known.pose(env.bin), pose, atol=1e-6)
 
 
 def test_a_diverged_simulation_truncates_and_is_never_a_success():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The study of grasping: run.sh [RUNS [RESULTS]]. Half an hour for most trainings on two cores, a day for all, one after
-# the other. What is finished is kept and what was stopped goes on, so the same command can be given again.
+# The study of grasping: run.sh [RUNS [RESULTS]]. Ten minutes for most trainings on two cores, six hours for all, one
+# after the other. What is finished is kept and what was stopped goes on, so the same command can be given again.
 set -eu
 runs=${1:-runs/grasp}
 results=${2:-results/grasp}
@@ -20,7 +20,7 @@ study() {
 }
 
 for seed in 0 1 2; do
-  for name in grasp-state grasp-quick grasp grasp-aux grasp-modular; do
+  for name in grasp-state grasp-quick grasp; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
 done
@@ -28,26 +28,30 @@ done
 # The paper's camera.
 study grasp-shoulder-seed0 grasp-shoulder --seed 0
 
-# β of what reads Θ̂, beside 0.5 above.
-for beta in 0.2 0.8; do
-  study "beta$beta" grasp-aux --net.beta "$beta"
+# What follows has the budget of grasp-quick: 190 rounds, 45 updates in each.
+quick=(--run.rounds 190 --run.updates 45)
+
+# The two seeds joined, and β of what reads Θ̂.
+for beta in 0.2 0.5 0.8; do
+  study "aux-beta$beta" grasp-aux "${quick[@]}" --net.beta "$beta"
+  study "modular-beta$beta" grasp-modular --prior.rounds 54 --run.rounds 136 --run.sight-rounds 18 --run.updates 45 --net.beta "$beta"
 done
 
-# One change each, on the budget of grasp.
-study no-penalty grasp --env.step-reward 0
-study no-proprioception grasp --net.no-proprioception
-study single-q grasp --labels.no-double
-study learned-termination grasp --env.termination learned
-study uniform grasp --acting.kind uniform --collecting.kind uniform --labels.maximiser.kind uniform
-study levine grasp --labels.objective outcome
+# One change each.
+study mirror grasp-quick --labels.mirror
+study no-penalty grasp-quick --env.step-reward 0
+study no-proprioception grasp-quick --net.no-proprioception
+study single-q grasp-quick --labels.no-double
+study learned-termination grasp-quick --env.termination learned
+study uniform grasp-quick --acting.kind uniform --collecting.kind uniform --labels.maximiser.kind uniform
+study levine grasp-quick --labels.objective outcome
 
-# From logs alone, then jointly from that checkpoint; and from scripted and guided episodes alone.
+# From logs alone, then jointly from that checkpoint.
 handeye collect grasp --policy scripted --episodes 8000 --out "$runs-logs/scripted"
 handeye collect grasp --policy oracle --episodes 4000 --out "$runs-logs/oracle"
 logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
-study logs grasp "${logs[@]}" --run.no-collect
-study joint grasp "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
-study given-alone grasp --run.scripted 0.5 --run.guided-start 0.5 --run.guided-end 0.5
+study logs grasp-quick "${logs[@]}" --run.no-collect
+study joint grasp-quick "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
 
 handeye evaluate grasp:scripted --episodes 700 --json "$results/evaluate-scripted-700-heldout.json"
 handeye evaluate grasp:oracle --episodes 700 --json "$results/evaluate-oracle-700-heldout.json"

@@ -93,13 +93,21 @@ class EvaluateOptions:
         _need_seed(self.seed or 0)
 
 
+OF_OTHERS = {"grasp": {"domain": "sim"}, "reach": {"objects": "heldout", "reward": "truth"}}
+"""Of each task: options of another, which only their defaults leave alone."""
+
+
 def _evaluate(arguments: list[str]) -> int:
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
     if options.video is not None:
         from handeye.video import check_suffix
 
         check_suffix(Path(options.video))
-    if _task(options.checkpoint) == "grasp":
+    task = _task(options.checkpoint)
+    for name, value in OF_OTHERS.get(task, {}).items():
+        if getattr(options, name) != value:
+            raise Misuse(f"--{name} {getattr(options, name)} says nothing of {options.checkpoint}, which is of {task}")
+    if task == "grasp":
         return _evaluate_grasping(options)
     from handeye import reach_results
 

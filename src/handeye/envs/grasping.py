@@ -37,8 +37,8 @@ class GraspConfig:
     world: BinConfig = field(default_factory=BinConfig)
     view: CameraConfig = field(default_factory=CameraConfig)
     observe: Literal["image", "objects", "both"] = "image"
-    """Beside `state`: the picture, or what the simulator knows: `objects`, where they are about the fingertips, nearest
-    first, and `pose`, how the gripper stands (envs/known.py)."""
+    """Beside `state`: the picture, or what the simulator knows: `objects`, where they are from the fingertips along the
+    tray's axes, nearest first, and `pose`, how the gripper stands (envs/known.py)."""
     max_steps: int = 20
     reward_source: RewardSource = "truth"
     """Who says whether a grasp succeeded: the simulator, or two pictures as on a robot (`envs/subtraction.py`)."""

@@ -23,10 +23,11 @@ def pose(bins: Bin) -> FloatArray:
 
 
 def objects(bins: Bin) -> FloatArray:
-    """Where the objects (N, objects, 3) are from the fingertips, in the gripper's frame, nearest first."""
+    """Where the objects (N, objects, 3) are from the fingertips, along the axes of the tray, nearest first.
+
+    Displacements are commanded along the same axes. Along those of the gripper it would depend on which finger is
+    which, and no picture shows that.
+    """
     away = bins.objects_m - bins.tip_m[:, None]
-    yaw = -bins.gripper[:, 3, None]
-    x, y = away[..., 0], away[..., 1]
-    turned = np.stack([np.cos(yaw) * x - np.sin(yaw) * y, np.sin(yaw) * x + np.cos(yaw) * y, away[..., 2]], -1)
     order = np.linalg.norm(away, axis=-1).argsort(1, kind="stable")
-    return np.take_along_axis(turned, order[..., None], 1).astype(np.float32)
+    return np.take_along_axis(away, order[..., None], 1).astype(np.float32)
