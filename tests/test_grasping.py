@@ -141,6 +141,17 @@ def test_terminate_is_looked_at_only_where_termination_is_learned():
     assert_equal(learned.bin.qpos, before)
 
 
+def test_policies_of_the_world_stop_when_the_heuristic_would_where_stopping_is_learned():
+    ended = {}
+    for termination in ("heuristic", "learned"):
+        env = bins(4, termination=termination)
+        rewards, info = play(env, Oracle(env))
+        ended[termination] = rewards, info["is_success"]
+    for mine, theirs in zip(ended["heuristic"], ended["learned"], strict=True):
+        assert_equal(mine, theirs)
+    assert ended["learned"][1].any() and len(ended["learned"][0]) < 20
+
+
 def test_of_close_and_open_the_larger_counts_above_a_half():
     env = bins(1)
     env.reset(seed=0)

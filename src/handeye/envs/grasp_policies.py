@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs.bin import FIRST
-from handeye.envs.grasping import ACTION, CLOSE, GraspVectorEnv, action_space
+from handeye.envs.grasping import ACTION, CLOSE, TERMINATE, GraspVectorEnv, action_space
 from handeye.envs.objects import Shape, half_extent
 from handeye.types import Observation
 
@@ -14,11 +14,16 @@ DIRECTIONS = 24
 """Directions over half a turn among which the oracle looks for the narrowest side of an object."""
 
 
-def _actions(move_m: NDArray, turn_rad: NDArray, close: NDArray) -> NDArray:
-    """Actions (N, 8) of displacements (N, 3), rotations (N,) and closings (N,) bool."""
+def _actions(env: GraspVectorEnv, move_m: NDArray, turn_rad: NDArray, close: NDArray) -> NDArray:
+    """Actions (N, 8) of displacements (N, 3), rotations (N,) and closings (N,) bool.
+
+    Where it is learned when to stop, they stop when the heuristic would: what is shown can be learnt.
+    """
     actions = np.zeros((len(move_m), ACTION), np.float32)
     actions[:, :3], actions[:, 3], actions[:, 4] = move_m, np.sin(turn_rad), np.cos(turn_rad)
     actions[:, CLOSE] = close
+    if env.config.termination == "learned":
+        actions[:, TERMINATE] = env.bin.closed & (env.bin.tip_m[:, 2] > env.config.stop_height_m)
     return actions
 
 
@@ -67,7 +72,7 @@ class Scripted:
         move[:, :2] = np.where(over[:, None], self.plan["across"], 0)
         move[:, 2] = np.where(bins.closed, config.move_m, np.where(over | low, 0, -down))
         turn = np.where(over, self.plan["turn"], 0)
-        return _actions(move, turn, low & ~bins.closed)
+        return _actions(self.env, move, turn, low & ~bins.closed)
 
     def _plan(self, i: int) -> None:
         """What environment i does in a new episode."""
@@ -116,7 +121,7 @@ class Oracle:
         away[:, 2] = height - bins.gripper[:, 2]
         away = np.where((bins.closed | there)[:, None], [0, 0, 0], away)
         away[bins.closed, 2] = config.move_m
-        return _actions(away, np.where(bins.closed | there, 0, turn), there & ~bins.closed)
+        return _actions(self.env, away, np.where(bins.closed | there, 0, turn), there & ~bins.closed)
 
     def _clearest(self) -> NDArray:
         place = self.env.bin.objects_m[..., :2]
