@@ -31,20 +31,23 @@ study grasp-shoulder-seed0 grasp-shoulder --seed 0
 # What follows has the budget of grasp-quick: 190 rounds, 45 updates in each.
 quick=(--run.rounds 190 --run.updates 45)
 
-# The two seeds joined, and β of what reads Θ̂.
+# The two seeds joined, and β of what reads Θ̂. Control on the true Θ takes a minute for every ten rounds of pictures.
+modular=(--prior.rounds 180 --run.rounds 136 --run.sight-rounds 18 --run.updates 45)
 for beta in 0.2 0.5 0.8; do
   study "aux-beta$beta" grasp-aux "${quick[@]}" --net.beta "$beta"
-  study "modular-beta$beta" grasp-modular --prior.rounds 54 --run.rounds 136 --run.sight-rounds 18 --run.updates 45 --net.beta "$beta"
+  study "modular-beta$beta" grasp-modular "${modular[@]}" --net.beta "$beta"
 done
-
-# One change each.
 study mirror grasp-quick --labels.mirror
-study no-penalty grasp-quick --env.step-reward 0
-study no-proprioception grasp-quick --net.no-proprioception
-study single-q grasp-quick --labels.no-double
-study learned-termination grasp-quick --env.termination learned
-study uniform grasp-quick --acting.kind uniform --collecting.kind uniform --labels.maximiser.kind uniform
-study levine grasp-quick --labels.objective outcome
+
+# One change each, all asked once.
+once() { study "$1" grasp-quick --no-both-ways "${@:2}"; }
+once quick-once
+once no-penalty --env.step-reward 0
+once no-proprioception --net.no-proprioception
+once single-q --labels.no-double
+once learned-termination --env.termination learned
+once uniform --acting.kind uniform --collecting.kind uniform --labels.maximiser.kind uniform
+once levine --labels.objective outcome
 
 # From logs alone, then jointly from that checkpoint.
 handeye collect grasp --policy scripted --episodes 8000 --out "$runs-logs/scripted"
