@@ -37,7 +37,7 @@ AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta
 
 MODULAR = replace(
     PIXELS,
-    net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.5),
+    net=CompactConfig(sight="bottleneck", theta_pose=True, channels=(16, 32, 64), norm="none", beta=0.8),
     prior=PriorConfig(rounds=180),
     run=replace(PIXELS.run, rounds=460, sight_rounds=60),
 )
