@@ -62,6 +62,6 @@ handeye report "${all[@]}" --out "$runs-report" --grasps 100
 
 # The peer, where it is installed: see the script.
 if python -c "import stable_baselines3"; then
-  python benchmarks/peer_sb3.py --minutes 30 > "$results/peer-sb3.json"
-  python benchmarks/peer_sb3.py --minutes 30 --given 40000 > "$results/peer-sb3-given.json"
+  python benchmarks/peer_sb3.py --minutes 14 > "$results/peer-sb3.json"
+  python benchmarks/peer_sb3.py --minutes 14 --given 40000 > "$results/peer-sb3-given.json"
 fi
