@@ -111,7 +111,8 @@ def test_a_checkpoint_that_does_not_fit_is_told(off, capsys, tmp_path):
 def test_logs_of_something_else_are_told(logs, capsys, tmp_path):
     told = refused(capsys, tmp_path, "--logs", logs[0], "--env.view.width-px", "24")
     assert f"{logs[0]} holds episodes of another setting: view.width_px was 16, is 24" in told
-    told = refused(capsys, tmp_path, "--logs", logs[0], "--env.view.camera", "wrist", "--net.merge", "late")
+    wrist = ("--env.view.camera", "wrist", "--net.merge", "late", "--no-both-ways")
+    told = refused(capsys, tmp_path, "--logs", logs[0], *wrist)
     assert "view.camera was follow, is wrist" in told
     assert "step_reward was -0.05, is 0.0" in refused(capsys, tmp_path, "--logs", logs[0], "--env.step-reward", "0")
     assert "--run.off-frames" in refused(capsys, tmp_path, "--logs", *logs, "--run.off-frames", "20")

@@ -96,12 +96,19 @@ class GraspLearning:
             )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
-        alike = view.camera == "follow" or self.network == "state"
-        if self.labels.mirror and not alike:
-            raise Misuse(f"labels.mirror needs env.view.camera=follow, got {view.camera}")
-        if self.both_ways and (self.network == "state" or not alike):
-            raise Misuse(f"both_ways needs pictures by env.view.camera=follow, got {self.network}, {view.camera}")
+        self._need_mirror()
         self._need_stages()
+
+    def _need_mirror(self) -> None:
+        """Raises: Misuse for a mirror image of what is not alike on both sides."""
+        camera = self.env.view.camera
+        alike = camera == "follow" or self.network == "state"
+        if self.labels.mirror and not alike:
+            raise Misuse(f"labels.mirror needs env.view.camera=follow, got {camera}")
+        if self.both_ways and (self.network == "state" or not alike):
+            raise Misuse(
+                f"both_ways needs pictures by env.view.camera=follow, got {self.network}, {camera}: give --no-both-ways"
+            )
 
     def _need_stages(self) -> None:
         """Raises: Misuse for stages that have nothing to do or nothing to begin with."""
