@@ -56,6 +56,12 @@ logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
 study logs grasp-quick "${logs[@]}" --run.no-collect
 study joint grasp-quick "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
 
+# The paper's network: that it steps.
+[ -d "$runs/grasp-paper-small" ] ||
+  handeye train grasp-paper --out "$runs/grasp-paper-small" --run.rounds 9 --run.first-rounds 2 --run.environments 4 \
+  --run.updates 10 --run.off-frames 1000 --run.on-frames 1000 --labels.lag 20
+cp "$runs/grasp-paper-small/metrics.jsonl" "$results/metrics-grasp-paper-small.jsonl"
+
 handeye evaluate grasp:scripted --episodes 700 --json "$results/evaluate-scripted-700-heldout.json"
 handeye evaluate grasp:oracle --episodes 700 --json "$results/evaluate-oracle-700-heldout.json"
 handeye report "${all[@]}" --out "$runs-report" --grasps 100
