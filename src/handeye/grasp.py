@@ -79,7 +79,7 @@ class GraspLearning:
     acting: MaximiserConfig = MaximiserConfig()
     """How they are chosen in evaluations, and at last."""
     both_ways: bool = False
-    """Whether they are chosen by what the network says of a picture and of its mirror image: see qtopt/mirror.py."""
+    """Whether evaluations, and the policy at last, ask the network about the mirror image too: see qtopt/mirror.py."""
     logs: tuple[str, ...] = ()
     """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
     start: str = ""

@@ -95,8 +95,7 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
             raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
         return build(env, np.random.default_rng(0).spawn(env.num_envs))
     policy, space = build(None, []), observation_space(config)
-    seen = "objects" if config.observe == "objects" else "image"
-    shapes = {part: space[part].shape or () for part in ("state", seen)}
+    shapes = {part: space[part].shape or () for part in ("state", config.observe)}
 
     def act(observation: Observation, /) -> NDArray:
         for part, shape in shapes.items():

@@ -23,7 +23,7 @@ def _actions(env: GraspVectorEnv, move_m: NDArray, turn_rad: NDArray, close: NDA
     actions[:, :3], actions[:, 3], actions[:, 4] = move_m, np.sin(turn_rad), np.cos(turn_rad)
     actions[:, CLOSE] = close
     if env.config.termination == "learned":
-        actions[:, TERMINATE] = env.bin.closed & (env.bin.tip_m[:, 2] > env.config.stop_height_m)
+        actions[:, TERMINATE] = env.raised
     return actions
 
 

@@ -230,8 +230,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         """Whether these actions end their episodes."""
         if self.config.termination == "learned":
             return actions[:, TERMINATE] > 0.5
-        high = self.bin.tip_m[which, 2] > self.config.stop_height_m
-        return self.bin.closed[which] & high & (actions[:, 2] > 0)
+        return self.raised[which] & (actions[:, 2] > 0)
 
     def _move(self, actions: NDArray, which: NDArray) -> NDArray:
         """Carry out actions; bonuses and penalties."""
@@ -253,6 +252,11 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         reached = (self.bin.tip_m[which, 2] < config.bottom_m) & ~self.bonus_paid[which]
         self.bonus_paid[which] |= reached
         return reached * config.bottom_bonus - below * config.bottom_penalty - beyond * config.wall_penalty
+
+    @property
+    def raised(self) -> NDArray[np.bool_]:
+        """Which grippers (N,) are closed and high enough for the heuristic to stop."""
+        return self.bin.closed & (self.bin.tip_m[:, 2] > self.config.stop_height_m)
 
     @property
     def lifted(self) -> NDArray[np.bool_]:

@@ -43,8 +43,8 @@ def _turned(values: NDArray, signs: tuple[int, ...], which: NDArray[np.bool_]) -
 
 
 def _state_signs(size: int) -> tuple[int, ...]:
-    pose = size > SHORT_STATE
-    return LONG_STATE + (1,) * (size - len(LONG_STATE)) if pose else (1,) * size
+    signs = LONG_STATE if size > SHORT_STATE else ()
+    return signs + (1,) * (size - len(signs))
 
 
 class BothWays(nn.Module):
