@@ -6,12 +6,14 @@ from torch import nn
 
 from handeye.modular.networks import (
     Darkness,
+    Foreground,
     control_net,
     greedy_on_picture,
     greedy_on_theta,
     load_conv1,
     perceive,
     perception_net,
+    stand_before,
 )
 from handeye.nn import parameter_count, seeded
 
@@ -48,6 +50,20 @@ def test_darkness_is_zero_on_the_brightest_ground_and_does_not_depend_on_exposur
     torch.testing.assert_close(Darkness()(pictures), 1 - pictures)
     torch.testing.assert_close(Darkness()(0.4 * pictures), 1 - pictures)
     assert Darkness()(torch.zeros(1, 1, 2, 2)).isfinite().all()
+
+
+def test_foreground_is_what_the_picture_would_be_before_white():
+    white = torch.ones(3, 1, 84, 84)
+    white[:, :, 20:40, 30:50] = torch.rand(3, 1, 20, 20)
+    behind = torch.rand(1, 1, 84, 84)
+    lift, exposure = Foreground.LIFT, torch.tensor([0.8, 1.0, 1.2]).view(3, 1, 1, 1)
+    before_it = (white + lift) / (1 + lift) * exposure * (behind + lift) - lift
+    net = nn.Sequential(Foreground())
+    torch.testing.assert_close(net(white), 1 - white)
+    stand_before(net, 255 * behind[0, 0].numpy())
+    # One batch of both: each picture by the background that it fits.
+    torch.testing.assert_close(net(torch.cat([white, before_it])), 1 - torch.cat([white, white]))
+    assert net(torch.zeros(1, 1, 84, 84)).isfinite().all()
 
 
 def constant(values):

@@ -11,20 +11,24 @@ from handeye.reach import ReachConfig
 from tiny_runs import SHORT
 
 
+def source(config):
+    return reach.camera_source(config, *reach.camera_pictures(config))
+
+
 @pytest.mark.parametrize("domain", ["sim", "camera"])
 def test_held_out_pictures_are_not_those_of_training(domain):
     shown, theta = reach.held_out(domain)
     assert shown.shape == (400, 84, 84)
-    train = reach.camera_source(SHORT)(2000, np.random.default_rng(0))[1]
+    train = source(SHORT)(2000, np.random.default_rng(0))[1]
     assert not (theta[:, None, :2] == train[None, :, :2]).all(-1).any()
 
 
 def test_own_photographs_are_used_like_the_synthetic_ones(tmp_path):
     plain = replace(SHORT, turn_rad=0)
-    synthetic = reach.camera_source(plain)
+    synthetic = source(plain)
     shown, theta = synthetic(5, np.random.default_rng(0))
     pictures.write(tmp_path / "own", shown, theta)
-    own = reach.camera_source(replace(plain, real=str(tmp_path / "own")))
+    own = source(replace(plain, real=str(tmp_path / "own")))
     drawn, labels = own(50, np.random.default_rng(0))
     assert {picture.tobytes() for picture in drawn} == {picture.tobytes() for picture in shown}
     assert_allclose(np.unique(labels, axis=0), np.unique(theta, axis=0), atol=1e-5)
@@ -54,6 +58,7 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
         replace(small, guide_polish=True): {"control", "finetuned", "naive"},
         replace(small, adapted=replace(small.adapted, steps=7)): {"adapted", "finetuned", "naive"},
         replace(small, camera_pictures=4): {"adapted", "finetuned", "naive"},
+        replace(small, still_camera=False): {"adapted", "finetuned", "naive"},
         replace(small, sim=replace(small.sim, steps=7)): {"sim", "adapted", "finetuned", "naive"},
         replace(small, networks="keypoints"): set(reach.STAGES),
     }
@@ -74,3 +79,16 @@ def test_configurations_that_make_no_training_name_the_field_and_the_value(field
 def test_first_layer_weights_need_the_paper_s_network():
     with pytest.raises(Misuse, match="conv1"):
         ReachConfig(networks="keypoints", conv1="x")
+
+
+def test_perception_is_told_the_background_when_it_adapts_and_not_before():
+    def behind(config):
+        stages = {name: begin for name, _, begin in reach.plan(config, 0)}
+        sim = stages["sim"]({}, None)
+        adapted = stages["adapted"]({"sim": sim.result()}, None)
+        return [stage.result()["0.behind"] for stage in (sim, adapted)]
+
+    before, after = behind(SHORT)
+    assert (before == 1).all()
+    assert after.min() < 0.2 < 0.5 < after.max() <= 1
+    assert (behind(replace(SHORT, still_camera=False))[1] == 1).all()

@@ -132,6 +132,21 @@ def test_finished_stages_are_reused_where_configuration_and_seed_are_the_same(tm
     assert reused("c", plan(), 1)[1] == ["one", "two"]
 
 
+def test_weights_of_another_version_are_refused_in_one_line(folder):
+    def begin(results, folder):
+        raise RuntimeError("Error(s) in loading state_dict:\n\tMissing key(s)")
+
+    with pytest.raises(RunError, match=r"two cannot begin.*version.*state_dict: Missing key.*without --reuse$"):
+        run_stages(folder, [*plan()[:1], ("two", "config", begin)], 0, QUIET)
+    assert (folder / "checkpoints" / "one.safetensors").is_file()
+
+    def fail(results, folder):
+        raise Failure("its own words")
+
+    with pytest.raises(Failure, match=r"^its own words$"):
+        run_stages(folder, [*plan()[:1], ("two", "config", fail)], 0, QUIET)
+
+
 def test_config_json_says_what_ran_on_what(folder):
     run.write_config(folder, "reach-quick", 3, EXPERIMENTS["reach-quick"].config)
     written = json.loads((folder / "config.json").read_text())

@@ -15,7 +15,7 @@ from handeye.findings import Findings, Run, weights_digest
 from handeye.metrics import spread
 from handeye.page import Cell, Table
 
-_SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "adapted")
+_SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "still", "adapted")
 _ACTED = ("networks", "env", "guide", "control")
 STAGE_SETTINGS = {
     "sim": ("networks", "conv1", "near", "sim"),

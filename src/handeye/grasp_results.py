@@ -61,7 +61,8 @@ def load(name: str) -> Learnt:
         config = grasp.read_config(tree["config"])
         return Learnt(config, grasp.load_net(config, tree["weights"]))
     except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
-        raise CheckpointError(f"{name} does not fit this version of handeye: {error}") from error
+        why = " ".join(str(error).split())
+        raise CheckpointError(f"{name} does not fit this version of handeye: {why}") from error
 
 
 def policy_of(name: str) -> "tuple[PolicyOf, GraspConfig]":

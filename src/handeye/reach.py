@@ -20,7 +20,7 @@ from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded, weights_of
-from handeye.rearranging import rearranging_source
+from handeye.rearranging import background, rearranging_source
 from handeye.run import Plan, Results
 from handeye.types import FloatArray, Policy
 
@@ -51,6 +51,8 @@ class ReachConfig:
     """Second-domain training pictures are turned about the shoulder by angles of this σ; 0: never."""
     move_share: float = 0.6
     """Share of those pictures whose target is moved. Both: see rearranging.py."""
+    still_camera: bool = True
+    """The second domain's camera does not move: `paper` is told what stands behind the arm there."""
     near_targets: float = planar_arm.NEAR_SHARE
     """Share of the scenes to learn to see that have the target near the arm; 0: poses and targets are independent."""
     sim: PerceptionConfig = PerceptionConfig()
@@ -109,12 +111,15 @@ def draw_sim(
     return reach_pictures.draw(target, joints), planar_arm.to_theta(target, joints)
 
 
-def camera_source(config: ReachConfig) -> Source:
-    """The second domain's training pictures, drawn with replacement and rearranged. Raises: PictureError."""
+def camera_pictures(config: ReachConfig) -> tuple[NDArray[np.uint8], FloatArray]:
+    """The second domain's training pictures (N, 84, 84) and their Θ (N, 5). Raises: PictureError."""
     if config.real:
-        shown, theta = pictures.read(Path(config.real))
-    else:
-        shown, theta = camera_domain.labelled(config.camera_pictures, config.camera_seed, True, config.near_targets)
+        return pictures.read(Path(config.real))
+    return camera_domain.labelled(config.camera_pictures, config.camera_seed, True, config.near_targets)
+
+
+def camera_source(config: ReachConfig, shown: NDArray[np.uint8], theta: FloatArray) -> Source:
+    """Second-domain pictures, drawn with replacement and rearranged."""
     return rearranging_source(shown, theta, config.turn_rad, config.move_share, config.near_targets)
 
 
@@ -125,6 +130,8 @@ class Stages:
     config: ReachConfig
     seed: int
     camera: Source
+    behind: NDArray[np.float32]
+    """The second domain's background (84, 84), grey 0 … 255."""
 
     def sim(self, results: Results) -> PerceptionStage:
         """Perception on simulated pictures, from fresh weights."""
@@ -136,7 +143,10 @@ class Stages:
 
     def adapted(self, results: Results) -> PerceptionStage:
         """Perception with a share of second-domain pictures, from `sim`."""
-        return self._perception(self._perceiving(results["sim"]), self.config.adapted)
+        net = self._perceiving(results["sim"])
+        if self.config.networks == "paper" and self.config.still_camera:
+            networks.stand_before(net, self.behind)
+        return self._perception(net, self.config.adapted)
 
     def control(self, results: Results) -> ControlStage:
         """Control on the true Θ."""
@@ -179,10 +189,11 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     """
     if config.conv1:
         networks.load_conv1(new_perception(config.networks), config.conv1)
-    stages = Stages(config, seed, camera_source(config))
+    labelled = camera_pictures(config)
+    stages = Stages(config, seed, camera_source(config, *labelled), background(labelled[0]))
     seen = (config.networks, config.conv1, config.near_targets, config.sim)
     shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
-    adapted = (*seen, *shown, config.adapted)
+    adapted = (*seen, *shown, config.still_camera, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
         ("sim", seen, lambda results, _: stages.sim(results)),

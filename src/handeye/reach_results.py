@@ -74,7 +74,8 @@ def load_nets(name: str, tree: checkpoint.Tree) -> ReachNets:
         parts = {net: (see, act) for net, (see, act) in _PARTS.items() if act in modules and see in (None, *modules)}
         nets = {net: (None if see is None else modules[see], modules[act]) for net, (see, act) in parts.items()}
     except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
-        raise CheckpointError(f"{name} does not fit this version of handeye: {error}") from error
+        why = " ".join(str(error).split())
+        raise CheckpointError(f"{name} does not fit this version of handeye: {why}") from error
     if not nets:
         raise CheckpointError(f"{name} has no control network yet: train it further than --until adapted")
     return ReachNets(name, config, nets)

@@ -143,8 +143,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
                 key = stage_key(config, seed)
                 done = _finished(folder, reuse, name, key)
                 if done is None:
-                    stage = begin(results, folder)
-                    _resume(folder, name, stage, writer)
+                    stage = _begun(begin, results, folder, name, writer)
                     _run(folder, name, stage, writer, progress, stopping)
                     done = {"key": key, "result": stage.result()}
                     checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
@@ -165,6 +164,22 @@ def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | 
             checkpoint.save(own, done)
             return done
     return None
+
+
+def _begun(begin: Callable[..., Stage], results: Results, folder: Path, name: str, writer: MetricsWriter) -> Stage:
+    """The stage, begun from the results so far or where it was stopped. Raises: RunError, if torch refuses weights."""
+    try:
+        stage = begin(results, folder)
+        _resume(folder, name, stage, writer)
+    except RuntimeError as error:
+        if isinstance(error, Failure):
+            raise
+        why = " ".join(str(error).split())
+        raise RunError(
+            f"{name} cannot begin: what is in {folder / 'checkpoints'} does not fit this version of handeye ({why}); "
+            "train anew in another folder, without --reuse"
+        ) from error
+    return stage
 
 
 def _resume(folder: Path, name: str, stage: Stage, writer: MetricsWriter) -> None:
