@@ -65,9 +65,9 @@ REACH_PAPER = ReachConfig(
 
 REACH_QUICK = replace(
     REACH_PAPER,
-    sim=replace(REACH_PAPER.sim, steps=800),
-    adapted=replace(REACH_PAPER.adapted, steps=500),
-    control=replace(REACH_PAPER.control, steps=9_000, batch=256),
+    sim=replace(REACH_PAPER.sim, steps=1_000),
+    adapted=replace(REACH_PAPER.adapted, steps=1_000),
+    control=replace(REACH_PAPER.control, steps=12_000, batch=256),
     finetuned=replace(REACH_PAPER.finetuned, steps=100, warm_up=1_000),
     naive=replace(REACH_PAPER.naive, steps=100, warm_up=1_000),
 )
@@ -87,7 +87,7 @@ REACH_BEST = replace(
 """Any change that keeps nine actions, the 84×84 grey picture and the bottleneck."""
 
 EXPERIMENTS = {
-    "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "3 min", REACH_QUICK),
+    "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.5 h", REACH_PAPER),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
