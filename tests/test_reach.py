@@ -12,7 +12,7 @@ from tiny_runs import SHORT
 
 
 def source(config):
-    return reach.camera_source(config, *reach.camera_pictures(config))
+    return reach.Stages(config, 0, reach.second_camera(config)).camera
 
 
 @pytest.mark.parametrize("domain", ["sim", "camera"])

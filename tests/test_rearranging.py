@@ -16,6 +16,11 @@ def of_camera(target, joints):
     return camera_domain.draw(target, joints, np.arange(len(joints), dtype=np.uint64))
 
 
+def drawn(count, pictures, theta, turn_rad, move_share):
+    camera = rearranging.StillCamera(pictures, theta)
+    return rearranging.rearranging_source(camera, turn_rad, move_share)(count, np.random.default_rng(1))
+
+
 def test_a_turn_moves_hand_and_target_about_the_shoulder():
     target, joints = SCENES
     after, _ = rearranging.turned_theta(planar_arm.to_theta(target, joints), np.full(300, np.pi / 2))
@@ -33,7 +38,7 @@ def test_a_turn_beyond_a_limit_is_not_allowed():
 @pytest.mark.parametrize(("render", "near", "far"), [(of_sim, 1.5, 8), (of_camera, 9, 12)])
 def test_a_turned_picture_is_the_picture_of_the_turned_scene(render, near, far):
     pictures, theta = render(*SCENES), planar_arm.to_theta(*SCENES)
-    shown, labels = rearranging.rearranging_source(pictures, theta, 0.4, 0.0)(64, np.random.default_rng(1))
+    shown, labels = drawn(64, pictures, theta, 0.4, 0.0)
     moved = ~(labels[:, None] == theta).all(-1).any(1)
     assert 30 < moved.sum() < 55
     truth = render(*planar_arm.from_theta(labels))[moved].astype(float)
@@ -43,7 +48,7 @@ def test_a_turned_picture_is_the_picture_of_the_turned_scene(render, near, far):
 
 def test_without_spread_pictures_and_labels_stay_as_they_were_taken():
     pictures, theta = of_camera(*SCENES), planar_arm.to_theta(*SCENES)
-    shown, labels = rearranging.rearranging_source(pictures, theta, 0.0, 0.0)(50, np.random.default_rng(1))
+    shown, labels = drawn(50, pictures, theta, 0.0, 0.0)
     which = (labels[:, None] == theta).all(-1).argmax(1)
     assert (shown == pictures[which]).all() and (labels == theta[which]).all()
 
@@ -51,7 +56,7 @@ def test_without_spread_pictures_and_labels_stay_as_they_were_taken():
 def test_drawing_leaves_the_pictures_alone():
     pictures, theta = of_camera(*SCENES), planar_arm.to_theta(*SCENES)
     before = pictures.copy(), theta.copy()
-    rearranging.rearranging_source(pictures, theta, 1.0, 0.0)(50, np.random.default_rng(1))
+    drawn(50, pictures, theta, 1.0, 0.0)
     assert (pictures == before[0]).all() and (theta == before[1]).all()
 
 
@@ -65,7 +70,7 @@ def test_the_background_is_what_the_arm_hides_now_and_then():
 def test_a_moved_target_makes_the_picture_of_the_scene_that_its_label_tells():
     target, joints = planar_arm.random_scenes(np.random.default_rng(4), 400)
     pictures, theta = of_camera(target, joints), planar_arm.to_theta(target, joints)
-    shown, labels = rearranging.rearranging_source(pictures, theta, 0.0, 1.0)(200, np.random.default_rng(1))
+    shown, labels = drawn(200, pictures, theta, 0.0, 1.0)
     moved = ~(labels[:, None] == theta).all(-1).any(1)
     assert moved.sum() > 80
     scenes = planar_arm.from_theta(labels[moved])
@@ -89,5 +94,5 @@ def test_with_few_pictures_no_target_is_moved_and_the_camera_is_taken_as_ideal()
     pictures, theta = of_camera(*SCENES)[:20], planar_arm.to_theta(*SCENES)[:20]
     camera = rearranging.StillCamera(pictures, theta)
     assert_allclose(camera.to_px(np.zeros((1, 2)))[0], reach_pictures.SHOULDER_PX)
-    _, labels = rearranging.rearranging_source(pictures, theta, 0.0, 1.0)(50, np.random.default_rng(1))
+    _, labels = drawn(50, pictures, theta, 0.0, 1.0)
     assert (labels[:, None] == theta).all(-1).any(1).all()

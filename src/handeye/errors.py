@@ -15,6 +15,11 @@ class Interrupted(Failure):
     """The user stopped it; everything is saved."""
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks."""
+    return " ".join(str(error).split())
+
+
 def need(config: object, names: tuple[str, ...], low: float, high: float, above: bool = False) -> None:
     """Check fields of a configuration: finite, and in [`low`, `high`], or in (`low`, `high`] with `above`.
 

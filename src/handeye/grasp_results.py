@@ -13,7 +13,7 @@ from handeye.envs.bin import world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import ENVIRONMENT, GraspConfig, GraspVectorEnv, RewardSource, observation_space
 from handeye.envs.objects import FAMILY_NAMES
-from handeye.errors import Misuse
+from handeye.errors import Misuse, one_line
 from handeye.metrics import wilson
 from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy
@@ -61,8 +61,7 @@ def load(name: str) -> Learnt:
         config = grasp.read_config(tree["config"])
         return Learnt(config, grasp.load_net(config, tree["weights"]))
     except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
-        why = " ".join(str(error).split())
-        raise CheckpointError(f"{name} does not fit this version of handeye: {why}") from error
+        raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error
 
 
 def policy_of(name: str) -> "tuple[PolicyOf, GraspConfig]":

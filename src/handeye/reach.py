@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded, weights_of
-from handeye.rearranging import background, rearranging_source
+from handeye.rearranging import StillCamera, rearranging_source
 from handeye.run import Plan, Results
 from handeye.types import FloatArray, Policy
 
@@ -111,16 +111,12 @@ def draw_sim(
     return reach_pictures.draw(target, joints), planar_arm.to_theta(target, joints)
 
 
-def camera_pictures(config: ReachConfig) -> tuple[NDArray[np.uint8], FloatArray]:
-    """The second domain's training pictures (N, 84, 84) and their Θ (N, 5). Raises: PictureError."""
+def second_camera(config: ReachConfig) -> StillCamera:
+    """The second domain's training pictures and their Θ. Raises: PictureError."""
     if config.real:
-        return pictures.read(Path(config.real))
-    return camera_domain.labelled(config.camera_pictures, config.camera_seed, True, config.near_targets)
-
-
-def camera_source(config: ReachConfig, shown: NDArray[np.uint8], theta: FloatArray) -> Source:
-    """Second-domain pictures, drawn with replacement and rearranged."""
-    return rearranging_source(shown, theta, config.turn_rad, config.move_share, config.near_targets)
+        return StillCamera(*pictures.read(Path(config.real)))
+    count, seed, near = config.camera_pictures, config.camera_seed, config.near_targets
+    return StillCamera(*camera_domain.labelled(count, seed, True, near))
 
 
 @dataclass(frozen=True)
@@ -129,9 +125,13 @@ class Stages:
 
     config: ReachConfig
     seed: int
-    camera: Source
-    behind: NDArray[np.float32]
-    """The second domain's background (84, 84), grey 0 … 255."""
+    still: StillCamera
+
+    @cached_property
+    def camera(self) -> Source:
+        """Second-domain pictures, drawn with replacement and rearranged."""
+        config = self.config
+        return rearranging_source(self.still, config.turn_rad, config.move_share, config.near_targets)
 
     def sim(self, results: Results) -> PerceptionStage:
         """Perception on simulated pictures, from fresh weights."""
@@ -145,7 +145,7 @@ class Stages:
         """Perception with a share of second-domain pictures, from `sim`."""
         net = self._perceiving(results["sim"])
         if self.config.networks == "paper" and self.config.still_camera:
-            networks.stand_before(net, self.behind)
+            networks.stand_before(net, self.still.behind)
         return self._perception(net, self.config.adapted)
 
     def control(self, results: Results) -> ControlStage:
@@ -189,8 +189,7 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     """
     if config.conv1:
         networks.load_conv1(new_perception(config.networks), config.conv1)
-    labelled = camera_pictures(config)
-    stages = Stages(config, seed, camera_source(config, *labelled), background(labelled[0]))
+    stages = Stages(config, seed, second_camera(config))
     seen = (config.networks, config.conv1, config.near_targets, config.sim)
     shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
     adapted = (*seen, *shown, config.still_camera, config.adapted)

@@ -14,7 +14,7 @@ from handeye import checkpoint, planar_arm
 from handeye.checkpoint import CheckpointError
 from handeye.envs.reach_floor import floor_m
 from handeye.envs.reaching import ACTIONS, PlanarReachConfig, PlanarReachVectorEnv, guide
-from handeye.errors import Misuse
+from handeye.errors import Misuse, one_line
 from handeye.evaluate import ReachTrials, distance_figures, reach_figures, run_reach_trials, sight_figures
 from handeye.modular import networks
 from handeye.policies import Remembered, random_policy
@@ -74,8 +74,7 @@ def load_nets(name: str, tree: checkpoint.Tree) -> ReachNets:
         parts = {net: (see, act) for net, (see, act) in _PARTS.items() if act in modules and see in (None, *modules)}
         nets = {net: (None if see is None else modules[see], modules[act]) for net, (see, act) in parts.items()}
     except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
-        why = " ".join(str(error).split())
-        raise CheckpointError(f"{name} does not fit this version of handeye: {why}") from error
+        raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error
     if not nets:
         raise CheckpointError(f"{name} has no control network yet: train it further than --until adapted")
     return ReachNets(name, config, nets)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from handeye import planar_arm
 from handeye.envs import reach_pictures
+from handeye.modular.networks import LIFT_GREY
 from handeye.modular.perception import Source
 from handeye.types import FloatArray
 
@@ -21,8 +22,6 @@ Grey = NDArray[np.float32]
 
 BACKGROUND_QUANTILE = 0.7
 """Of a pixel's grey over all pictures: the arm is darker than what it hides, and is elsewhere most of the time."""
-LIFT_GREY = 40.0
-"""Added before a picture is divided by its background, so that noise in dark corners does not become snow."""
 BRIGHTEST_RATIO = 1.25
 UNTURNED = 0.25
 """Share of the pictures that are not turned."""
@@ -66,9 +65,12 @@ def arm_distance(target_m: NDArray, joints_rad: NDArray) -> NDArray:
 
 def resampled(pictures: Grey, back: NDArray) -> Grey:
     """Pictures (N, H, W) whose pixel p, in units of half a picture, is read at back · (p, 1), (N, 2, 3); outside: 0."""
+    column, row = (2 * axis.astype(np.float32) / reach_pictures.SIZE_PX - 1 for axis in (_COLUMN[:1], _ROW[:, :1]))
+    turn = back.astype(np.float32)[:, :, :, None, None]
+    # By hand: torch's affine_grid takes longer than all the rest.
+    grid = np.stack([turn[:, i, 0] * column + (turn[:, i, 1] * row + turn[:, i, 2]) for i in (0, 1)], -1)
     shown = torch.as_tensor(pictures)[:, None]
-    grid = functional.affine_grid(torch.as_tensor(back, dtype=torch.float32), list(shown.shape), align_corners=False)
-    return functional.grid_sample(shown, grid, align_corners=False)[:, 0].numpy()
+    return functional.grid_sample(shown, torch.as_tensor(grid), align_corners=False)[:, 0].numpy()
 
 
 def turned_theta(theta: NDArray, angle_rad: NDArray) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -210,18 +212,17 @@ def retargeted(
 
 
 def rearranging_source(
-    pictures: NDArray[np.uint8],
-    theta: FloatArray,
+    camera: StillCamera,
     turn_rad: float,
     move_share: float,
     near: float = planar_arm.NEAR_SHARE,
 ) -> Source:
-    """Draws labelled pictures with replacement, most of them rearranged.
+    """Draws a camera's labelled pictures with replacement, most of them rearranged.
 
     A share `move_share` is drawn from those whose target can be taken out, and the target put elsewhere; three quarters
     of all pictures are turned by a normal angle of σ `turn_rad`, unless that would leave a limit or the target region.
     """
-    camera = StillCamera(pictures, theta)
+    pictures, theta = camera.pictures, camera.theta
     lifted, shoulder = camera.behind + LIFT_GREY, camera.to_px(np.zeros((1, 2)))[0]
     movable = move_share if len(camera.free) >= FEWEST else 0.0
 

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from handeye import checkpoint
 from handeye.checkpoint import Tree
-from handeye.errors import Failure, Interrupted
+from handeye.errors import Failure, Interrupted, one_line
 from handeye.files import write_whole
 from handeye.metrics import MetricsWriter
 from handeye.progress import progress_bar, stop_signals
@@ -171,13 +171,12 @@ def _begun(begin: Callable[..., Stage], results: Results, folder: Path, name: st
     try:
         stage = begin(results, folder)
         _resume(folder, name, stage, writer)
+    except Failure:
+        raise
     except RuntimeError as error:
-        if isinstance(error, Failure):
-            raise
-        why = " ".join(str(error).split())
         raise RunError(
-            f"{name} cannot begin: what is in {folder / 'checkpoints'} does not fit this version of handeye ({why}); "
-            "train anew in another folder, without --reuse"
+            f"{name} cannot begin: what is in {folder / 'checkpoints'} does not fit this version of handeye "
+            f"({one_line(error)}); train anew in another folder, without --reuse"
         ) from error
     return stage
 

@@ -16,6 +16,9 @@ from handeye.types import Observation, Policy
 THETA = 5
 ACTIONS = 9
 
+LIFT_GREY = 40.0
+"""Added before a picture is divided by its background, so that noise in dark corners does not become snow."""
+
 
 class Darkness(nn.Module):
     """1 − grey / brightest grey of the picture: what is drawn becomes a signal on a background near zero.
@@ -32,19 +35,19 @@ class Foreground(nn.Module):
     """1 − grey of what stands before a still background, as if it stood before white: near zero where nothing does.
 
     A picture p was taken before white or before the background b that has been set, whichever leaves less. Its grey
-    before white is (1 + l)(p + l)/(e(b + l)) − l. The exposure e is the median of (p + l)/(b + l), and the lift l
-    keeps the noise of dark corners from becoming snow. In the simulator, whose paper is white, this is 1 − grey.
+    before white is (1 + l)(p + l)/(e(b + l)) − l. The exposure e is the median of (p + l)/(b + l), and l is
+    `LIFT_GREY`. In the simulator, whose paper is white, this is 1 − grey.
     """
 
     behind: Tensor
-    LIFT = 40 / 255
+    LIFT = LIFT_GREY / 255
     STRIDE = 3
     """Exposure and fit are judged by every third pixel of every third row."""
 
-    def __init__(self, height: int = 84, width: int = 84) -> None:
+    def __init__(self) -> None:
         """Before white, until `behind` is set."""
         super().__init__()
-        self.register_buffer("behind", torch.ones(1, 1, height, width))
+        self.register_buffer("behind", torch.ones(1, 1, 84, 84))
 
     def forward(self, picture: Tensor) -> Tensor:
         lifted = torch.cat([torch.ones_like(self.behind), self.behind], 1) + self.LIFT
