@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -41,3 +45,30 @@ def test_seeded_is_repeatable_and_leaves_the_global_generator_alone():
 
 def test_parameter_count():
     assert parameter_count(nn.Linear(3, 4)) == 16
+
+
+FAULTS = """
+import resource
+import torch
+from handeye.nn import keep_freed_memory
+
+def faults_after_a_larger_block():
+    torch.empty(2**27, dtype=torch.uint8).fill_(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(2**26, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults_after_a_larger_block()
+keep_freed_memory()
+print(before, faults_after_a_larger_block())
+"""
+
+
+def test_freed_memory_is_kept_and_not_faulted_in_anew():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, after = (int(count) for count in done.stdout.split())
+    # 64 MiB are 16,384 pages, or 32 huge ones; other C libraries do as they please.
+    if platform.libc_ver()[0] == "glibc":
+        assert after < before / 10
+    else:
+        assert after <= before

@@ -14,7 +14,7 @@ from handeye.envs import reach_pictures
 from handeye.envs.reaching import PlanarReachVectorEnv
 from handeye.modular.losses import perception_loss
 from handeye.modular.networks import control_net, perceive, perception_net
-from handeye.nn import low_precision, to_float
+from handeye.nn import keep_freed_memory, low_precision, to_float
 
 FLOP_PER_VISIT = 22
 """Arithmetic of one pixel and capsule in envs/drawing.py, a square root as one."""
@@ -27,6 +27,7 @@ Row = dict[str, Any]
 
 def run_benchmarks(names: list[str], console: Console) -> list[Row]:
     """The rows of `bench --json` for the benchmarks named; all of them if none is."""
+    keep_freed_memory()
     rows = []
     for name in names or list(BENCHMARKS):
         with console.status(f"measuring {name}"):

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from handeye import checkpoint, experiments, run
 from handeye.errors import Failure, Interrupted, Misuse, differences
+from handeye.nn import keep_freed_memory
 
 
 def system_of(task: str) -> Any:
@@ -32,6 +33,7 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
         Failure, Misuse: as in errors.py.
         Interrupted: the user stopped it; everything is saved.
     """
+    keep_freed_memory()
     task = system_of(experiments.find(name).task)
     reuse = Path(options.reuse) if options.reuse else None
     if reuse is not None and not (reuse / "checkpoints").is_dir():
