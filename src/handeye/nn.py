@@ -1,6 +1,7 @@
 """What every network here needs: pictures to floats, averages, threads and seeds."""
 
 import ctypes
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -54,9 +55,10 @@ def keep_freed_memory() -> None:
     An update allocates the same large blocks as the one before. Given back in between, every page of them is
     faulted in anew, which takes a fifth of the update's time.
     """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager
