@@ -211,6 +211,16 @@ def test_smoothing_keeps_length_mean_and_constants():
     np.testing.assert_array_equal(plots.smoothed(values, 1), values)
 
 
+def test_names_of_any_length_fit_beside_their_curves():
+    assert plots.wrapped("β = 0.5") == "β = 0.5"
+    assert plots.wrapped("reach-paper, β = 0.5, seed = 0, control") == "reach-paper,\nβ = 0.5,\nseed = 0,\ncontrol"
+    path = "/a/folder/" + "far/" * 30 + "run"
+    assert max(map(len, plots.wrapped(path).split("\n"))) <= plots.NAME_LENGTH
+    line = [(0.0, 1.0), (1.0, 2.0)]
+    # Matplotlib warns, which is an error here, where names leave no room for the curves.
+    assert plots.learning_curves([plots.Curves("a", "b", {path: line, path[:-1]: line})])
+
+
 def test_tables_show_and_escape():
     table = page.Table("t", "a < b", ("what", "rate %"), [("<b>|", 12.345), ("none", None)])
     assert "<td>&lt;b&gt;|</td><td class=figure>12.3</td>" in table.html()

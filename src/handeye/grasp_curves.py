@@ -8,7 +8,7 @@ import numpy as np
 
 from handeye.grasp import trainings
 from handeye.grasp_findings import GraspRun
-from handeye.plots import Curves, wrapped
+from handeye.plots import Curves
 from handeye.qtopt.run_local import RunConfig, on_policy_share
 
 Line = list[tuple[float, float]]
@@ -68,7 +68,7 @@ def panels(run: GraspRun) -> list[Curves]:
 
 def compared(runs: dict[str, list[GraspRun]]) -> list[Curves]:
     """Success on held-out objects, a line for each name: the mean of its runs."""
-    return _held_out(lambda unit: {wrapped(name): mean(_evaluated(own, unit)) for name, own in runs.items()})
+    return _held_out(lambda unit: {name: mean(_evaluated(own, unit)) for name, own in runs.items()})
 
 
 def of_seeds(runs: list[GraspRun]) -> list[Curves]:

@@ -1,6 +1,7 @@
 """The report's figures. The only room with matplotlib, which is imported when a figure is drawn."""
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,14 +155,17 @@ def _box_panel(axis: "Axes", panel: Boxes) -> None:
 
 
 def wrapped(name: str) -> str:
-    """A name of several parts, on several lines if it is long."""
-    return name if len(name) <= NAME_LENGTH else name.replace(", ", ",\n")
+    """A name on lines of at most `NAME_LENGTH` characters, its parts on lines of their own if it needs several."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    parts = name.replace(", ", ",\n").split("\n")
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, NAME_LENGTH))
 
 
 def learning_curves(panels: list[Curves], inside: int = NAMES_INSIDE) -> bytes:
     """Curves against updates or another measure of effort: smoothed, with the raw values faint behind.
 
-    Where a panel has more than `inside` lines of names, those of all panels stand below them.
+    Long names are wrapped. Where a panel has more than `inside` lines of names, those of all panels stand below them.
     """
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
@@ -180,13 +184,13 @@ def learning_curves(panels: list[Curves], inside: int = NAMES_INSIDE) -> bytes:
 
 
 def _name_lines(panel: Curves) -> int:
-    return sum(1 + label.count("\n") for label in panel.lines)
+    return sum(1 + wrapped(label).count("\n") for label in panel.lines)
 
 
 def _curves_panel(axis: "Axes", panel: Curves) -> None:
     for colour, (label, line) in zip(_cycle(len(panel.lines)), panel.lines.items(), strict=True):
         thin = panel.strong not in ("", label)
-        _curve(axis, label, line, INK if label == panel.strong else colour, 0.9 if thin else 1.7)
+        _curve(axis, wrapped(label), line, INK if label == panel.strong else colour, 0.9 if thin else 1.7)
     axis.set_title(panel.title, fontsize=10.5)
     axis.set_xlabel(panel.x, fontsize=9.5)
     axis.set_ylabel(panel.unit, fontsize=9.5)

@@ -238,7 +238,7 @@ def _panel(runs: list[Run], stages: dict[str, str], key: str, **panel: Any) -> p
         own = compare.distinct([run for run in runs if _values(run, stage, key)], stage)
         for run, label in zip(own, compare.labels(own, stage), strict=True):
             name = ", ".join(part for part in (word, label if len(own) > 1 or not word else "") if part)
-            lines[plots.wrapped(name)] = _values(run, stage, key)
+            lines[name] = _values(run, stage, key)
     return plots.Curves(lines=lines, **panel)
 
 
