@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 from handeye import pictures, reach, run
@@ -65,6 +66,9 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
     for config, changed in changes.items():
         after = keys(config)
         assert {name for name in reach.STAGES if after[name] != before[name]} == changed
+    # A first stage that sees the second domain depends on its pictures.
+    alone = replace(small, sim=replace(small.sim, camera_share=1.0))
+    assert keys(alone)["sim"] != keys(replace(alone, camera_pictures=4))["sim"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +85,7 @@ def test_first_layer_weights_need_the_paper_s_network():
         ReachConfig(networks="keypoints", conv1="x")
 
 
-def test_perception_is_told_the_background_when_it_adapts_and_not_before():
+def test_perception_is_told_the_background_when_it_sees_the_second_domain_and_not_before():
     def behind(config):
         stages = {name: begin for name, _, begin in reach.plan(config, 0)}
         sim = stages["sim"]({}, None)
@@ -92,3 +96,4 @@ def test_perception_is_told_the_background_when_it_adapts_and_not_before():
     assert (before == 1).all()
     assert after.min() < 0.2 < 0.5 < after.max() <= 1
     assert (behind(replace(SHORT, still_camera=False))[1] == 1).all()
+    assert torch.equal(behind(replace(SHORT, sim=replace(SHORT.sim, camera_share=1.0)))[0], after)

@@ -156,18 +156,20 @@ def test_sweeps_and_repetitions_come_from_the_runs_that_differ(tmp_path, monkeyp
         tiny_runs.make_run(tmp_path / "half", seed=1, finetuned=half),
         tiny_runs.make_run(tmp_path / "again", seed=2, finetuned=other),
         tiny_runs.make_run(tmp_path / "share", seed=3, adapted=PerceptionConfig(camera_share=0.25)),
+        tiny_runs.make_run(tmp_path / "alone", seed=4, sim=PerceptionConfig(camera_share=1.0)),
     ]
     html, _ = spoken(runs, tmp_path / "out")
     tables = tmp_path / "out" / "tables"
     beta = json.loads((tables / "beta.json").read_text())["rows"]
     assert [(row["β"], row["networks"]) for row in beta] == [(0.0, 3), (0.5, 1), (0.8, 2)]
     share = json.loads((tables / "camera-share.json").read_text())["rows"]
-    assert [row["share of camera pictures"] for row in share] == [0.0, 0.25, 0.75]
+    assert [row["share of camera pictures"] for row in share] == [0.0, 0.25, 0.75, "RW: camera pictures alone"]
+    assert share[-1]["networks"] == 1 and share[-1]["sim perception px"] > 0
     assert share[0]["sim d_med cm"] is None and share[0]["camera perception px"] > 0
     seeds = json.loads((tables / "seeds.json").read_text())["rows"]
     assert {row["networks"] for row in seeds} == {2}
     assert all(row["min"] <= row["mean"] <= row["max"] for row in seeds)
-    assert len(json.loads((tables / "runs.json").read_text())["rows"]) == 4
+    assert len(json.loads((tables / "runs.json").read_text())["rows"]) == 5
     assert "For a plot over" not in html
 
 

@@ -109,12 +109,16 @@ def _option(name: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One setting at several values: figures (by column) of every network trained at each value."""
+    """One setting at several values: figures (by column) of every network trained at each value.
+
+    `beside` holds those of networks to compare them with, by name.
+    """
 
     name: str
     title: str
     setting: str
     points: dict[float, list[dict[str, float]]]
+    beside: dict[str, list[dict[str, float]]] = dataclasses.field(default_factory=dict)
 
     def curve(self, column: str) -> tuple[list[float], list[list[float]]]:
         """Values at which `column` is known, and its figures there."""
@@ -125,7 +129,8 @@ class Sweep:
         """Means over the networks at each value."""
         columns = list(dict.fromkeys(name for rows in self.points.values() for row in rows for name in row))
         rows: list[tuple[Cell, ...]] = []
-        for x, found in sorted(self.points.items()):
+        lines: list[tuple[Cell, list[dict[str, float]]]] = [*sorted(self.points.items()), *self.beside.items()]
+        for x, found in lines:
             means = [
                 np.mean([row[c] for row in found if c in row]) if any(c in r for r in found) else None for c in columns
             ]
@@ -161,16 +166,22 @@ def beta_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
 
 
 def share_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
-    """Initial networks by the camera's share in adaptation; SIM, before adaptation, is share 0 by its sight alone."""
+    """Initial networks by the camera's share in adaptation; SIM, before adaptation, is share 0 by its sight alone.
+
+    Beside them RW: those whose perception never saw the simulator.
+    """
+    alone = [run for run in runs if run.about["config"]["sim"]["camera_share"] == 1]
     sweeps = []
-    for group in _swept(variants(runs, ("adapted.camera_share", "finetuned"))):
+    for group in _swept(variants([run for run in runs if run not in alone], ("adapted.camera_share", "finetuned"))):
         points = _Points(findings)
         for run in group:
             points.add(run.about["config"]["adapted"]["camera_share"], run, "initial")
         if 0.0 not in points.found:
             points.add(0.0, group[0], "sim_only", acts=False)
         title = f"Share of camera pictures in adaptation, {group[0].experiment}"
-        sweeps.append(Sweep("camera-share", title, "share of camera pictures", points.found))
+        real = [net_figures(findings, run, "initial") for run in alone if run.experiment == group[0].experiment]
+        beside = {"RW: camera pictures alone": real} if real else {}
+        sweeps.append(Sweep("camera-share", title, "share of camera pictures", points.found, beside))
     return _several(sweeps)
 
 

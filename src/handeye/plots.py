@@ -249,7 +249,10 @@ SWEPT = (("d_med cm", "median final distance [cm]", True), ("success %", "succes
 
 
 def sweep_plot(sweep: Sweep) -> bytes:
-    """Distance, success and perception against the setting, in both domains; bars from least to most."""
+    """Distance, success and perception against the setting, in both domains; bars from least to most.
+
+    Dotted: the mean of the networks to compare with.
+    """
     figure, axes = _panels(1, len(SWEPT), 3.7 * len(SWEPT), 3.3)
     for axis, (column, unit, log) in zip(axes, SWEPT, strict=True):
         for domain, colour, marker in (("sim", CYCLE[0], "o"), ("camera", CYCLE[1], "s")):
@@ -259,6 +262,11 @@ def sweep_plot(sweep: Sweep) -> bytes:
                 continue
             spread = [means - [min(v) for v in found], [max(v) for v in found] - means]
             axis.errorbar(xs, means, spread, color=colour, marker=marker, capsize=3, linewidth=1.6, label=domain)
+            for name, rows in sweep.beside.items():
+                known = [row[f"{domain} {column}"] for row in rows]
+                axis.axhline(
+                    float(np.mean(known)), color=colour, linestyle=":", label=f"{domain}, {name.split(':')[0]}"
+                )
         axis.set_xlabel(sweep.setting, fontsize=10)
         axis.set_xlim(-0.05, 1.05)
         axis.set_ylabel(unit, fontsize=9.5)

@@ -139,13 +139,14 @@ class Stages:
             net = new_perception(self.config.networks)
         if self.config.conv1:
             networks.load_conv1(net, self.config.conv1)
+        if self.config.sim.camera_share:
+            self._tell(net)
         return self._perception(net, self.config.sim)
 
     def adapted(self, results: Results) -> PerceptionStage:
         """Perception with a share of second-domain pictures, from `sim`."""
         net = self._perceiving(results["sim"])
-        if self.config.networks == "paper" and self.config.still_camera:
-            networks.stand_before(net, self.still.behind)
+        self._tell(net)
         return self._perception(net, self.config.adapted)
 
     def control(self, results: Results) -> ControlStage:
@@ -164,6 +165,11 @@ class Stages:
         average = Combined(new_perception(kind), new_control(kind))
         env, expert = self._world(tuning.environments)
         return FinetuneStage(net, average, env, expert, draw_theta, self.camera, tuning, seed)
+
+    def _tell(self, net: nn.Module) -> None:
+        """What stands behind the arm in the second domain, where that is to be told."""
+        if self.config.networks == "paper" and self.config.still_camera:
+            networks.stand_before(net, self.still.behind)
 
     def _perceiving(self, weights: checkpoint.Tree) -> nn.Module:
         net = new_perception(self.config.networks)
@@ -190,9 +196,10 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     if config.conv1:
         networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, second_camera(config))
-    seen = (config.networks, config.conv1, config.near_targets, config.sim)
     shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
-    adapted = (*seen, *shown, config.still_camera, config.adapted)
+    sim = (config.networks, config.conv1, config.near_targets, config.sim)
+    seen = (*sim, *shown, config.still_camera) if config.sim.camera_share else sim
+    adapted = (*sim, *shown, config.still_camera, config.adapted)
     acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
     return [
         ("sim", seen, lambda results, _: stages.sim(results)),
