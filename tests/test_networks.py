@@ -5,6 +5,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from handeye.modular.networks import (
+    LIFT_GREY,
     Darkness,
     Foreground,
     control_net,
@@ -55,9 +56,9 @@ def test_darkness_is_zero_on_the_brightest_ground_and_does_not_depend_on_exposur
 def test_foreground_is_what_the_picture_would_be_before_white():
     white = torch.ones(3, 1, 84, 84)
     white[:, :, 20:40, 30:50] = torch.rand(3, 1, 20, 20)
-    behind = torch.rand(1, 1, 84, 84)
-    lift, exposure = Foreground.LIFT, torch.tensor([0.8, 1.0, 1.2]).view(3, 1, 1, 1)
-    before_it = (white + lift) / (1 + lift) * exposure * (behind + lift) - lift
+    behind = 0.99 * torch.rand(1, 1, 84, 84)
+    lift, exposure = LIFT_GREY / 255, torch.tensor([0.8, 1.0, 1.2]).view(3, 1, 1, 1)
+    before_it = white * exposure * (behind + lift) - lift
     net = nn.Sequential(Foreground())
     torch.testing.assert_close(net(white), 1 - white)
     stand_before(net, 255 * behind[0, 0].numpy())

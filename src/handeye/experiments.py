@@ -48,7 +48,7 @@ REACH_TUNING = FinetuneConfig(
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
     sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
-    adapted=PerceptionConfig(steps=40_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75),
+    adapted=PerceptionConfig(steps=32_000, learning_rate=2e-3, muon_rate=0.01, camera_share=0.75),
     control=ControlConfig(
         steps=80_000,
         batch=512,

@@ -32,15 +32,14 @@ class Darkness(nn.Module):
 
 
 class Foreground(nn.Module):
-    """1 − grey of what stands before a still background, as if it stood before white: near zero where nothing does.
+    """1 − share of the light that what stands before a still background leaves: near zero where nothing stands.
 
-    A picture p was taken before white or before the background b that has been set, whichever leaves less. Its grey
-    before white is (1 + l)(p + l)/(e(b + l)) − l. The exposure e is the median of (p + l)/(b + l), and l is
-    `LIFT_GREY`. In the simulator, whose paper is white, this is 1 − grey.
+    A picture p was taken before white or before the background b that has been set, whichever leaves less. This is
+    1 − (p + l)/(e(b + l)), with the exposure e, the median of (p + l)/(b + l). Where the background is white l is 0,
+    which makes it 1 − grey in the simulator, and elsewhere `LIFT_GREY`.
     """
 
     behind: Tensor
-    LIFT = LIFT_GREY / 255
     STRIDE = 3
     """Exposure and fit are judged by every third pixel of every third row."""
 
@@ -50,13 +49,15 @@ class Foreground(nn.Module):
         self.register_buffer("behind", torch.ones(1, 1, 84, 84))
 
     def forward(self, picture: Tensor) -> Tensor:
-        lifted = torch.cat([torch.ones_like(self.behind), self.behind], 1) + self.LIFT
-        coarse = slice(None, None, self.STRIDE)
-        ratio = ((picture[..., coarse, coarse] + self.LIFT) / lifted[..., coarse, coarse]).flatten(2)
-        exposure = ratio.median(2, keepdim=True).values
+        behind = torch.cat([torch.ones_like(self.behind), self.behind], 1)
+        lift = LIFT_GREY / 255 * (behind < 1)
+        lifted = behind + lift
+        coarse = (..., slice(None, None, self.STRIDE), slice(None, None, self.STRIDE))
+        ratio = ((picture[coarse] + lift[coarse]) / lifted[coarse]).flatten(2)
+        exposure = ratio.median(2, keepdim=True).values.clamp_min(1 / 255)
         fits = (ratio / exposure - 1).abs().mean(2).argmin(1)
-        exposed = exposure.gather(1, fits[:, None, None]) * lifted[0, fits].flatten(1)[:, None]
-        before = (1 + self.LIFT) * (1 - (picture + self.LIFT).flatten(2) / exposed)
+        exposed = exposure.gather(1, fits[:, None, None])[..., None] * lifted[0, fits][:, None]
+        before = 1 - (picture + lift[0, fits][:, None]) / exposed
         # Channels last in memory: the convolutions take twice as long otherwise.
         return before.view(len(picture), *picture.shape[2:], 1).permute(0, 3, 1, 2)
 
