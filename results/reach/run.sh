@@ -10,18 +10,22 @@ again="$paper --reuse $runs/paper"
 for k in 1 2; do
   $again --out "$runs/paper-tuned$k" --finetuned.seed $k --naive.seed $k
 done
-for beta in 0.2 0.5 1.0; do
-  $again --out "$runs/beta$beta" --finetuned.beta $beta
-done
 $again --out "$runs/sum-gradients" --finetuned.sum-gradients
 $again --out "$runs/frozen-control" --finetuned.freeze-control
-# At an equal budget, smaller than that of the main run.
-for share in 0.25 0.5 0.75 1.0; do
-  $again --out "$runs/share$share" --adapted.steps 3000 --adapted.camera-share $share --until control
+# The paper's effect: perception that has not adapted to the end. Sweeps at this smaller budget.
+weak="handeye train reach-weak --reuse $runs/paper"
+for k in 0 1 2; do
+  $weak --out "$runs/weak$k" --finetuned.seed $k --naive.seed $k
 done
-$again --out "$runs/rw" --sim.camera-share 1 --sim.steps 3000 --adapted.camera-share 1 --adapted.steps 1 --until control
+for beta in 0.2 0.5 1.0; do
+  handeye train reach-weak --reuse "$runs/weak0" --out "$runs/weak-beta$beta" --finetuned.beta $beta
+done
+for share in 0.25 0.5 1.0; do
+  $weak --out "$runs/share$share" --adapted.camera-share $share --until control
+done
+$weak --out "$runs/rw" --sim.camera-share 1 --sim.steps 1000 --adapted.camera-share 1 --adapted.steps 1 --until control
 for explorer in k-gps epsilon-greedy; do
   $again --out "$runs/$explorer" --control.steps 24000 --control.exploration $explorer --until control
 done
-handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/beta* "$runs"/sum-gradients "$runs"/frozen-control \
+handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/sum-gradients "$runs"/frozen-control "$runs"/weak* \
   "$runs"/share* "$runs"/rw "$runs"/k-gps "$runs"/epsilon-greedy "$runs"/best --out "$runs/report"
