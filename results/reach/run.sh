@@ -23,7 +23,9 @@ done
 for share in 0.25 0.5 1.0; do
   $weak --out "$runs/share$share" --adapted.camera-share $share --until control
 done
-$weak --out "$runs/rw" --sim.camera-share 1 --sim.steps 1000 --adapted.camera-share 1 --adapted.steps 1 --until control
+# RW: the first stage is all of it. A step of adaptation at a full rate would undo some of it.
+$weak --out "$runs/rw" --sim.camera-share 1 --sim.steps 1000 --adapted.camera-share 1 --adapted.steps 1 \
+  --adapted.learning-rate 1e-9 --adapted.muon-rate 0 --until control
 for explorer in k-gps epsilon-greedy; do
   $again --out "$runs/$explorer" --control.steps 24000 --control.exploration $explorer --until control
 done
