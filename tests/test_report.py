@@ -150,13 +150,13 @@ def test_report_without_matplotlib_says_what_to_install(tmp_path, tiny, monkeypa
 
 def test_sweeps_and_repetitions_come_from_the_runs_that_differ(tmp_path, monkeypatch):
     monkeypatch.setattr(reach_video, "film", lambda *args: [video.Image.new("RGB", (8, 8))] * 2)
-    half, other = FinetuneConfig(beta=0.5), FinetuneConfig(seed=1)
+    half, other, alone = FinetuneConfig(beta=0.5), FinetuneConfig(seed=1), PerceptionConfig(camera_share=1.0)
     runs = [
         tiny_runs.make_run(tmp_path / "first"),
         tiny_runs.make_run(tmp_path / "half", seed=1, finetuned=half),
         tiny_runs.make_run(tmp_path / "again", seed=2, finetuned=other),
         tiny_runs.make_run(tmp_path / "share", seed=3, adapted=PerceptionConfig(camera_share=0.25)),
-        tiny_runs.make_run(tmp_path / "alone", seed=4, sim=PerceptionConfig(camera_share=1.0)),
+        tiny_runs.make_run(tmp_path / "alone", seed=4, sim=alone, adapted=alone),
     ]
     html, _ = spoken(runs, tmp_path / "out")
     tables = tmp_path / "out" / "tables"

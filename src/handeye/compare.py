@@ -170,7 +170,7 @@ def share_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
 
     Beside them RW: those whose perception never saw the simulator.
     """
-    alone = [run for run in runs if run.about["config"]["sim"]["camera_share"] == 1]
+    alone = [run for run in runs if all(run.about["config"][k]["camera_share"] == 1 for k in ("sim", "adapted"))]
     sweeps = []
     for group in _swept(variants([run for run in runs if run not in alone], ("adapted.camera_share", "finetuned"))):
         points = _Points(findings)
@@ -179,8 +179,11 @@ def share_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
         if 0.0 not in points.found:
             points.add(0.0, group[0], "sim_only", acts=False)
         title = f"Share of camera pictures in adaptation, {group[0].experiment}"
-        real = [net_figures(findings, run, "initial") for run in alone if run.experiment == group[0].experiment]
-        beside = {"RW: camera pictures alone": real} if real else {}
+        unsimulated = _Points(findings)
+        for run in alone:
+            if run.experiment == group[0].experiment:
+                unsimulated.add(1.0, run, "initial")
+        beside = {"RW: camera pictures alone": unsimulated.found[1.0]} if unsimulated.found else {}
         sweeps.append(Sweep("camera-share", title, "share of camera pictures", points.found, beside))
     return _several(sweeps)
 

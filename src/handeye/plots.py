@@ -158,7 +158,7 @@ def wrapped(name: str) -> str:
     """A name on lines of at most `NAME_LENGTH` characters, its parts on lines of their own if it needs several."""
     if len(name) <= NAME_LENGTH:
         return name
-    parts = name.replace(", ", ",\n").split("\n")
+    parts = name.replace(", ", ",\n").splitlines()
     return "\n".join(line for part in parts for line in textwrap.wrap(part, NAME_LENGTH))
 
 
