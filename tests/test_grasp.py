@@ -147,7 +147,7 @@ def test_control_begins_on_the_truth_and_goes_on_from_there(modular, tmp_path, m
     rows = read_rows(modular / "metrics.jsonl")
     assert [row["step"] for row in rows if row["stage"] == "control"][-1] == 3
     begun = []
-    monkeypatch.setattr(grasp, "_runner", lambda config, net, seed, memory: begun.append(net))
+    monkeypatch.setattr(grasp, "_runner", lambda config, net, *rest: begun.append(net))
     stages = grasp.plan(grasp_results.load(str(modular)).config, 0)
     stages[1][2]({"control": weights(modular, "control")}, tmp_path)
     assert equal(begun[0].body.state_dict(), weights_of("body", weights(modular, "control")))

@@ -81,9 +81,9 @@ def test_logs_are_read_once_and_a_stopped_run_goes_on_exactly(off, logs, tmp_pat
 def test_joint_finetuning_starts_from_a_checkpoint(off, logs, tmp_path, monkeypatch):
     folder, begun, make = tmp_path / "joint", [], grasp._runner
 
-    def noted(config, net, seed, memory):
+    def noted(config, net, *rest):
         begun.append({name: value.clone() for name, value in net.state_dict().items()})
-        return make(config, net, seed, memory)
+        return make(config, net, *rest)
 
     monkeypatch.setattr(grasp, "_runner", noted)
     options = [*SMALL, "--run.first-rounds", "1", "--logs", *logs, "--start", str(off), "--run.off-frames", "400"]

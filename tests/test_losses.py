@@ -42,13 +42,13 @@ class Tiny:
             self.perception = nn.Linear(4, 5).double()
             self.control = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 9)).double()
 
-    def gradients(self, beta, sum_gradients=False, theta_scale=1.0):
+    def gradients(self, beta, sum_gradients=False, theta_scale=1.0, bound=0.0):
         """(δ at the bottleneck (ALL, 5), gradients of control's parameters) by autograd."""
         seen = self.perception(torch.as_tensor(self.pictures))
         seen.retain_grad()
         theta = theta_scale * torch.as_tensor(self.theta)
         action, targets = torch.as_tensor(self.action), torch.as_tensor(self.targets)
-        loss, _, _ = weighted_loss(seen[:TASK], seen, theta, self.control, action, targets, beta, sum_gradients)
+        loss, _, _ = weighted_loss(seen[:TASK], seen, theta, self.control, action, targets, beta, sum_gradients, bound)
         self.control.zero_grad()
         loss.backward()
         return seen.grad.numpy(), [p.grad.clone().numpy() for p in self.control.parameters()]
@@ -102,6 +102,21 @@ def test_summed_gradients_weigh_perception_by_the_ratio_of_the_batches():
     delta, gradients = tiny.gradients(beta, sum_gradients=True)
     expected = beta * ALL / TASK * sight
     expected[:TASK] += (1 - beta) * task
+    assert_allclose(delta, expected, atol=1e-12)
+    for ours, theirs in zip(gradients, control, strict=True):
+        assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_a_bound_shortens_what_the_task_says_of_one_picture_and_nothing_else():
+    tiny = Tiny()
+    beta = 0.4
+    sight, task, control = tiny.by_hand()
+    lengths = TASK * np.linalg.norm(task, axis=1)
+    bound = np.median(lengths)
+    delta, gradients = tiny.gradients(beta, bound=bound)
+    expected = beta * sight
+    expected[:TASK] += (1 - beta) * task * np.minimum(1, bound / lengths)[:, None]
+    assert (lengths > bound).any() and (lengths < bound).any()
     assert_allclose(delta, expected, atol=1e-12)
     for ours, theirs in zip(gradients, control, strict=True):
         assert_allclose(ours, theirs, atol=1e-12)

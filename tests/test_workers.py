@@ -13,7 +13,7 @@ from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig, PictureQ, StateQ
-from handeye.qtopt.run_local import LocalRunner, RunConfig
+from handeye.qtopt.run_local import LocalRunner, RunConfig, Workers
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
 from toy import Pick
 
@@ -32,6 +32,7 @@ RUN = RunConfig(
     scripted=0.25,
 )
 LEARN = LearnConfig(batch=16, labelled=64)
+UPDATER = BellmanUpdater(BOUNDS, LabelConfig(maximiser=MAXIMISER, lag=2))
 
 
 def net_of(seed=0):
@@ -61,8 +62,8 @@ def collector(worlds=8, seed=0):
 
 def runner(folder=None, **fields):
     config = replace(RUN, **fields)
-    worlds = collector(config.environments)
-    return LocalRunner(net_of(), worlds, FIELDS, (config, LabelConfig(maximiser=MAXIMISER, lag=2), LEARN), 0, folder)
+    workers = Workers(collector(config.environments), UPDATER)
+    return LocalRunner(net_of(), workers, FIELDS, (config, LEARN), 0, folder)
 
 
 def same(one, other):
@@ -108,10 +109,10 @@ def test_the_supervised_rival_is_taught_outcomes():
     given, own = collector().collect(net_of(), Exploration(0.0, 1.0), 0)
     replay = FrameReplay(200, FIELDS, 8)
     replay.add(given + own)
-    updater = BellmanUpdater(net_of(), net_of(), BOUNDS, LabelConfig(objective="outcome"))
+    updater = BellmanUpdater(BOUNDS, LabelConfig(objective="outcome"))
     rng = np.random.default_rng(0)
     sample = updater.sample(replay, 64, rng)
-    labelled, clipped = updater.label(sample, rng)
+    labelled, clipped = updater.label(net_of(), net_of(), (sample, rng))
     assert np.array_equal(labelled["target"], sample["outcome"]) and labelled["target"].any() and clipped == 0
 
 
@@ -191,11 +192,11 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, on_disk):
 
 def test_learning_to_pick_from_chance_and_a_guide():
     learning = LocalRunner(
-        net_of(), collector(32),
+        net_of(),
+        Workers(collector(32), BellmanUpdater(BOUNDS, LabelConfig(maximiser=MAXIMISER, lag=50))),
         FIELDS,
         (
             replace(RUN, rounds=60, first_rounds=5, environments=32, updates=20, off_frames=5000, on_frames=5000),
-            LabelConfig(maximiser=MAXIMISER, lag=50),
             LearnConfig(batch=128, labelled=512, learning_rate=2e-3, average_rate=0.02),
         ),
         0,

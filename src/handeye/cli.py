@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from handeye.errors import Failure, Interrupted, Misuse
+from handeye.errors import Failure, Interrupted, Misuse, need
 
 STDERR = Console(stderr=True, highlight=False)
 MOST_SEEDS = 2**32
@@ -39,10 +39,17 @@ class TrainOptions:
     until: str = ""
     """The last stage to run, by default all; --resume with a later one goes on."""
     runner: Literal["local", "ray"] = "local"
-    """Who runs the workers."""
+    """Who runs the workers: this process, or Ray, here or on the cluster at RAY_ADDRESS."""
+    collectors: int = 1
+    """Processes that collect, of runner ray."""
+    updaters: int = 1
+    """Processes that label, of runner ray."""
 
     def __post_init__(self) -> None:
         _need_seed(self.seed)
+        need(self, ("collectors", "updaters"), 1, 100_000)
+        if self.runner == "local" and (self.collectors, self.updaters) != (1, 1):
+            raise Misuse("--collectors and --updaters need --runner ray")
 
 
 def _train(arguments: list[str]) -> int:
@@ -57,7 +64,7 @@ def _train(arguments: list[str]) -> int:
     ]
     options = make_dataclass("Train", fields, frozen=True)
     parsed: Any = _parse(options, arguments[1:], f"handeye train {arguments[0]}", experiment.line)
-    if parsed.options.runner == "ray":
+    if parsed.options.runner == "ray" and experiment.task != "grasp":
         raise Misuse(f"{arguments[0]} has no parallel workers: use --runner local")
     from handeye.train import train
 

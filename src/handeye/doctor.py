@@ -30,6 +30,7 @@ EXTRAS = {
     "matplotlib": "report",
     "tensorboard": "tensorboard",
     "imageio_ffmpeg": "video",
+    "ray": "ray",
 }
 REINSTALL = 'pip uninstall mujoco mujoco-warp warp-lang, then pip install "handeye[grasp]": an upgrade across versions \
 loses files'

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -25,9 +26,9 @@ from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import SIZE_PX, PaperQ
-from handeye.qtopt.run_local import LocalRunner, RunConfig
+from handeye.qtopt.run_local import LocalRunner, RunConfig, Workers
 from handeye.qtopt.spatial_network import SpatialQ, View
-from handeye.qtopt.workers import Collector, LabelConfig, LearnConfig, PolicyOf
+from handeye.qtopt.workers import BellmanUpdater, Collector, Crew, LabelConfig, LearnConfig, PolicyOf
 from handeye.rollout import episodes
 from handeye.run import Plan, Results
 from handeye.types import Policy
@@ -200,15 +201,17 @@ def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
     return ({"control": control} if control else {}) | {"qtopt": config}
 
 
-def plan(config: GraspLearning, seed: int) -> Plan:
-    """The stages of a training; the replay memory is kept in the run's folder.
+def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
+    """The stages of a training, in this process or with a `crew`; the replay memory is kept in the run's folder.
 
     Raises:
-        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit.
+        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit, or there is no such crew.
     """
     for of in trainings(config).values():
         grasp_logs.check(of.logs, of.observed, fields(of.observed), of.run.off_frames)
     started = start_weights(config) if config.start else None
+    if crew is not None:
+        _ray().join(crew, config.run.environments)
 
     def beginning(stage: str, of: GraspLearning) -> Callable[[Results, Path], LocalRunner]:
         def begin(results: Results, folder: Path) -> LocalRunner:
@@ -219,7 +222,7 @@ def plan(config: GraspLearning, seed: int) -> Plan:
             if started is not None:
                 net.load_state_dict(started)
             memory = folder / "replay"
-            return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage)
+            return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage, crew)
 
         return begin
 
@@ -245,16 +248,32 @@ def _shape(config: GraspLearning) -> dict[str, Any]:
     return shape | {"picture": (view.height_px, view.width_px), "state": state}
 
 
-def _runner(config: GraspLearning, net: Any, seed: int, memory: Path) -> LocalRunner:
-    threads = 1 if config.run.overlap else 0
-    env = GraspVectorEnv(config.run.environments, config.observed, "disabled", threads=threads)
-    policies = GUIDES["scripted"], GUIDES[config.guide]
-    seen = fields(config.observed)
+def _runner(config: GraspLearning, net: Any, seed: int, memory: Path, crew: Crew | None) -> LocalRunner:
+    """The rounds of one training; the workers of a `crew` have processes of their own."""
+    make, seen = partial(_collector, config, seed), fields(config.observed)
+    updater = BellmanUpdater(config.bounds, config.labels)
     stored = partial(grasp_logs.read, config.logs, seen)
-    collector = Collector(env, *policies, config.bounds, config.collecting, config.noise, seed, stored)
-    configs = config.run, config.labels, config.learn
+    if crew is None:
+        workers = Workers(make(slice(0, config.run.environments)), updater, stored)
+    else:
+        workers = Workers(*_ray().spread(crew, make, config.run.environments, updater, net), stored)
     midway = evaluation(config) if config.run.evaluate_every else None
-    return LocalRunner(net, collector, seen, configs, seed, memory, midway)
+    return LocalRunner(net, workers, seen, (config.run, config.learn), seed, memory, midway)
+
+
+def _ray() -> ModuleType:
+    """What runs workers in processes of their own: it needs an extra. Raises: Failure without it."""
+    from handeye.qtopt import run_ray
+
+    return run_ray
+
+
+def _collector(config: GraspLearning, seed: int, share: slice) -> Collector:
+    """The collector of a share of the environments, whose episodes no other share sees."""
+    threads = 1 if config.run.overlap else 0
+    env = GraspVectorEnv(share.stop - share.start, config.observed, "disabled", threads=threads)
+    policies = GUIDES["scripted"], GUIDES[config.guide]
+    return Collector(env, *policies, config.bounds, config.collecting, config.noise, seed + share.start * 2**32)
 
 
 def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:

@@ -41,7 +41,8 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     if options.resume:
         folder = run.find_folder(name, options.seed, options.out)
         config = _resumed_config(folder, name, options.seed, config, task)
-    plan = _until(task.plan(config, options.seed), options.until)
+    spread = (_crew(options),) if options.runner == "ray" else ()
+    plan = _until(task.plan(config, options.seed, *spread), options.until)
     if not options.resume:
         folder = run.create_folder(name, options.seed, options.out)
         run.write_config(folder, name, options.seed, config)
@@ -51,12 +52,21 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     except Interrupted as stop:
         again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
         again += f" --until {options.until}" if options.until else ""
+        if spread:
+            again += f" --runner ray --collectors {options.collectors} --updaters {options.updaters}"
         raise Interrupted(f"{stop}; to go on: {again}") from stop
     final = folder / "checkpoints" / "final.safetensors"
     checkpoint.save(final, task.final_checkpoint(config, name, options.seed, results))
     # Of use only to a run that goes on, and large.
     shutil.rmtree(folder / "replay", ignore_errors=True)
     return folder
+
+
+def _crew(options: Any) -> Any:
+    """How many processes the workers of grasping have."""
+    from handeye.qtopt.workers import Crew
+
+    return Crew(options.collectors, options.updaters)
 
 
 def _until(plan: run.Plan, last: str) -> run.Plan:

@@ -51,6 +51,8 @@ class FinetuneConfig:
     """Second-domain pictures for L_p."""
     augment: float = 0.0
     """Strength of the photometric augmentation of second-domain pictures, 0 … 1."""
+    task_bound: float = 0.0
+    """L_q's gradient at the Θ̂ of one picture is shortened to this length; 0: never. Few pictures hold most of it."""
     freeze_control: bool = False
     sum_gradients: bool = False
     """The ablation that divides both losses by `task_batch`."""
@@ -73,6 +75,7 @@ class FinetuneConfig:
         need(self, ("camera_batch", "seed"), 0, 100_000)
         need(self, ("learning_rate", "muon_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
         need(self, ("clip_norm",), 0, 1e9, above=True)
+        need(self, ("task_bound",), 0, 1e9)
         need_one_of(self, "optimiser", ("adam", "sgd", "muon"))
         need_one_of(self, "targets", ("seen", "true"))
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
@@ -155,7 +158,7 @@ class FinetuneStage:
             seen_all = torch.cat([seen, perceive_float(self.net.perception, shown)])
             theta_all = torch.cat([theta_all, torch.as_tensor(theta)])
         args = (seen, seen_all, theta_all, self.net.control, batch["action"], targets)
-        return weighted_loss(*args, config.beta, config.sum_gradients)
+        return weighted_loss(*args, config.beta, config.sum_gradients, config.task_bound)
 
     def _ahead(self, theta: torch.Tensor) -> torch.Tensor:
         """Θ of the next states, by which the targets judge them."""

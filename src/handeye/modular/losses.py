@@ -36,9 +36,26 @@ def scaled_gradient(value: Tensor, scale: float) -> Tensor:
     return _ScaledGradient.apply(value, scale)
 
 
+class _BoundedGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, longest: float) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.longest = longest
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        length = gradient.norm(dim=1, keepdim=True)
+        return gradient * (ctx.longest / length.clamp_min(ctx.longest)), None
+
+
+def bounded_gradient(value: Tensor, longest: float) -> Tensor:
+    """`value` (N, D), whose gradient on its way back is shortened in each row to the length `longest` at most."""
+    return _BoundedGradient.apply(value, longest)
+
+
 def weighted_loss(
     seen_task: Tensor, seen_all: Tensor, theta_all: Tensor, control: nn.Module, action: Tensor, targets: Tensor,
-    beta: float, sum_gradients: bool = False,
+    beta: float, sum_gradients: bool = False, task_bound: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """One scalar whose gradients are those of the weighted fine-tuning.
 
@@ -51,11 +68,14 @@ def weighted_loss(
         action: (m,) taken, and targets (m,) of their Q-values.
         beta: β ∈ [0, 1].
         sum_gradients: the ablation that divides both losses by the task's m instead of each by its own size.
+        task_bound: ∂L_q/∂Θ̂ of one picture alone is shortened to this length at most; 0: as it is, as in the paper.
 
     Returns:
         (loss to differentiate, L_p, L_q).
     """
     through = scaled_gradient(seen_task, 1.0 - beta)
+    if task_bound:
+        through = bounded_gradient(through, task_bound / len(action))
     task = q_loss(control(through), action, targets)
     sight = perception_loss(seen_all, theta_all)
     if sum_gradients:

@@ -1,11 +1,15 @@
-"""All workers in one process: while a round is collected and labelled, the learner works on the rounds before."""
+"""Rounds of the workers: while one is collected and labelled, the learner works on the rounds before.
+
+The workers are all in this process, or look as if they were: see run_ray.py.
+"""
 
 import copy
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,9 +19,41 @@ from handeye.errors import Misuse, need
 from handeye.frames import Fields, FrameReplay
 from handeye.learner import cosine
 from handeye.policies import Schedule, linear
-from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner
+from handeye.qtopt.actions import SIZE, ActionBounds
+from handeye.qtopt.networks import QNetwork
+from handeye.qtopt.workers import Exploration, Label, LabelConfig, LearnConfig, QLearner, Sample
 from handeye.replay import Replay
 from handeye.types import Episode
+
+
+class Collecting(Protocol):
+    """A `Collector`, or several that look like one."""
+
+    def collect(
+        self, net: QNetwork, exploration: Exploration, number: int, /
+    ) -> tuple[list[Episode], list[Episode]]: ...
+
+
+class Labelling(Protocol):
+    """A `BellmanUpdater`, or several that look like one."""
+
+    @property
+    def bounds(self) -> ActionBounds: ...
+
+    @property
+    def config(self) -> LabelConfig: ...
+
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, /) -> dict[str, Any]: ...
+
+    def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]: ...
+
+
+class Workers(NamedTuple):
+    """Who brings episodes and who labels samples of them; and episodes that there are before any is collected."""
+
+    collector: Collecting
+    updater: Labelling
+    stored: Callable[[], Iterable[Episode]] = tuple
 
 
 class Gathered(NamedTuple):
@@ -89,31 +125,30 @@ class LocalRunner:
     def __init__(
         self,
         net: Any,
-        collector: Collector,
+        workers: Workers,
         observation: Fields,
-        configs: tuple[RunConfig, LabelConfig, LearnConfig],
+        configs: tuple[RunConfig, LearnConfig],
         seed: int,
         folder: Path | None = None,
         evaluate: Any = None,
     ) -> None:  # fmt: skip
         """`observation`: what a frame holds. `evaluate(net) → figures` is asked now and then."""
-        self.config, self.labels, learn = configs
-        self.net, self.collector, self.evaluate = net, collector, evaluate
+        self.config, learn = configs
+        self.net, self.workers, self.evaluate = net, workers, evaluate
         self.average, self.acting, self.judging = (
             copy.deepcopy(net),
             copy.deepcopy(net).eval(),
             copy.deepcopy(net).eval(),
         )
-        self.learner = QLearner(net, self.average, copy.deepcopy(net), collector.bounds, learn, self.labels.lag)
-        self.updater = BellmanUpdater(self.acting, self.judging, collector.bounds, self.labels)
+        updater = workers.updater
+        self.learner = QLearner(net, self.average, copy.deepcopy(net), updater.bounds, learn, updater.config.lag)
         self.seed, self.rng = seed, np.random.default_rng(seed)
-        action = collector.env.single_action_space.shape[0]  # type: ignore[attr-defined]
         config, slack = self.config, SLACK if folder is not None else 0
-        self.off = FrameReplay(config.off_frames, observation, action, folder and folder / "off", slack)
-        self.on = FrameReplay(config.on_frames, observation, action, folder and folder / "on", slack)
+        self.off = FrameReplay(config.off_frames, observation, SIZE, folder and folder / "off", slack)
+        self.on = FrameReplay(config.on_frames, observation, SIZE, folder and folder / "on", slack)
         scalar = ((), np.float32)
         fields = {f"seen_{name}": field for name, field in observation.items()}
-        fields |= {"action": ((action,), np.float32), "target": scalar, "step": scalar}
+        fields |= {"action": ((SIZE,), np.float32), "target": scalar, "step": scalar}
         self.labelled = Replay(learn.labelled, fields)
         after = config.rounds - config.first_rounds
         self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
@@ -129,7 +164,7 @@ class LocalRunner:
         end: so it does not matter how fast either is.
         """
         if not self.done:
-            self.off.add(self.collector.stored())
+            self.off.add(self.workers.stored())
         threads, started = torch.get_num_threads(), time.perf_counter()
         # One thread each for gathering and learning: more fight over the cores.
         torch.set_num_threads(1)
@@ -172,27 +207,33 @@ class LocalRunner:
         """A round of episodes, so many rounds after the first ones: given ones, and the learner's own."""
         first = self.config.scripted_first, 1 - self.config.scripted_first
         shares = first if after < 0 else (self.config.scripted, self.guided(after))
-        return self.collector.collect(self.acting, Exploration(*shares), self.done)
+        return self.workers.collector.collect(self.acting, Exploration(*shares), self.done)
 
     def _label(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """Labelled samples of both memories, as many as the next round learns from, and which shares of them were
         clipped and came from the learner's own episodes."""
-        rng, learn = np.random.default_rng([self.seed, self.done, 1]), self.learner.config
+        parts = self._parts()
+        chunks = -(-self.config.updates // self.learner.config.reuse)
+        if not parts or not chunks:
+            return [], {}
+        rngs = np.random.default_rng([self.seed, self.done, 1]).spawn(chunks)
+        samples = ((_joined([self.workers.updater.sample(*part, rng) for part in parts]), rng) for rng in rngs)
+        labels = self.workers.updater.label_all(self.acting, self.judging, samples)
+        own = sum(count for replay, count in parts if replay is self.on) / sum(count for _, count in parts)
+        clipped = float(np.mean([outside for _, outside in labels]))
+        return [self._row(batch) for batch, _ in labels], {"clipped": clipped, "on_policy": own}
+
+    def _parts(self) -> list[tuple[FrameReplay, int]]:
+        """How many steps of a sample come from which memory: none from one that is empty."""
+        batch = self.learner.config.batch
         share = self.on_share(max(self.done - self.config.first_rounds, 0)) if len(self.on) else 0.0
-        chunks = -(-self.config.updates // learn.reuse)
-        labelled, shares = [], []
-        for _ in range(chunks):
-            on = round(learn.batch * share)
-            parts = [(self.off, learn.batch - on), (self.on, on)]
-            drawn = [self.updater.sample(replay, count, rng) for replay, count in parts if count and len(replay)]
-            if drawn:
-                batch, outside = self.updater.label(_joined(drawn), rng)
-                seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
-                step = np.full(len(batch["target"]), self.learner_step, np.float32)
-                labelled.append({**seen, **batch, "step": step})
-                shares.append((outside, on / len(step)))
-        means = np.mean(shares, axis=0).tolist() if shares else []
-        return labelled, dict(zip(("clipped", "on_policy"), means, strict=False))
+        on = round(batch * share)
+        return [(replay, count) for replay, count in ((self.off, batch - on), (self.on, on)) if count and len(replay)]
+
+    def _row(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Labelled steps as the memory of them holds them, with the update at which they were labelled."""
+        seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
+        return {**seen, **batch, "step": np.full(len(batch["target"]), self.learner_step, np.float32)}
 
     @property
     def learner_step(self) -> int:

@@ -5,7 +5,7 @@ None of them knows of threads or processes; whoever runs them passes the data on
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,13 @@ PolicyOf = Callable[[Any, list[np.random.Generator]], Policy]
 """Builds a policy of the world itself for an environment and a generator for each of its bins."""
 
 
+class Crew(NamedTuple):
+    """How many processes collect, and how many label."""
+
+    collectors: int
+    updaters: int
+
+
 @dataclass(frozen=True)
 class Exploration:
     """Shares of the environments that follow the scripted policy and the noisy guide; the others follow π_noisy."""
@@ -52,8 +59,6 @@ class Collector:
     maximiser: MaximiserConfig
     noise: NoiseConfig
     seed: int
-    stored: Callable[[], Iterable[Episode]] = tuple
-    """Episodes that there are before any is collected."""
 
     def collect(self, net: QNetwork, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
         """One episode of each environment: those of scripted policy and guide, and those of π_noisy.
@@ -119,19 +124,30 @@ class LabelConfig:
         need(self, ("shift_px", "colour"), 0, 100)
 
 
-class BellmanUpdater:
-    """Labels samples with the averaged networks."""
+Sample = tuple[dict[str, Any], np.random.Generator]
+"""Steps to label, and the randomness to label them with: so it does not matter who does it, nor when."""
+Label = tuple[dict[str, Any], float]
+"""`observation`, `action` and `target` (N,) of steps; and the share of targets that were clipped."""
 
-    def __init__(self, average: QNetwork, lagged: QNetwork, bounds: ActionBounds, config: LabelConfig) -> None:
-        self.average, self.lagged, self.bounds, self.config = average, lagged, bounds, config
+
+@dataclass(frozen=True)
+class BellmanUpdater:
+    """Labels samples with the averaged and the lagged network."""
+
+    bounds: ActionBounds
+    config: LabelConfig
 
     def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator) -> dict[str, Any]:
         """`count` steps to label."""
         return replay.sample(count, rng, self.config.discount, self.config.steps, self.config.rewarded)
 
-    def label(self, batch: dict[str, Any], rng: np.random.Generator) -> tuple[dict[str, Any], float]:
-        """Of steps: `observation`, `action` and `target` (N,); and the share of targets that were clipped."""
-        config = self.config
+    def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample]) -> list[Label]:
+        """Labels of each sample."""
+        return [self.label(average, lagged, sample) for sample in samples]
+
+    def label(self, average: QNetwork, lagged: QNetwork, sample: Sample) -> Label:
+        """Labels of one sample, which may lose its pictures to their augmentation."""
+        (batch, rng), config = sample, self.config
         if config.mirror:
             batch = batch_in_mirror(batch, rng.random(len(batch["action"])) < 0.5)
         now, then = batch["observation"], batch["next_observation"]
@@ -142,8 +158,8 @@ class BellmanUpdater:
         if config.objective == "outcome":
             return {"observation": now, "action": batch["action"], "target": batch["outcome"]}, 0.0
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        lagged = self.lagged if config.double else None
-        value = state_values(self.average, lagged, to_inputs(then), self.bounds, config.maximiser, generator)
+        other = lagged if config.double else None
+        value = state_values(average, other, to_inputs(then), self.bounds, config.maximiser, generator)
         targets = clip_targets(torch.as_tensor(batch["reward"]), torch.as_tensor(batch["discount"]), value)
         return {"observation": now, "action": batch["action"], "target": targets.target.numpy()}, targets.clipped
 

@@ -1,0 +1,165 @@
+"""The workers in processes of their own, on this machine or a cluster, by Ray.
+
+A round of a collector depends on the seed and its number alone, a label on its sample and the networks: so it does not
+matter who does it, and one that dies is begun anew and does it again.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from handeye.checkpoint import Tree
+from handeye.errors import Failure, Misuse
+from handeye.frames import FrameReplay
+from handeye.nn import keep_freed_memory
+from handeye.qtopt.networks import QNetwork
+from handeye.qtopt.workers import BellmanUpdater, Collector, Crew, Exploration, Label, Sample
+from handeye.types import Episode
+
+# Ray warns at every start, unless it is told that this will not matter.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+try:
+    import ray
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise Failure('--runner ray needs a package: pip install "handeye[ray]"') from error
+
+Make = Callable[[slice], Collector]
+"""Builds the collector of a share of the environments, in the process that it is to work in."""
+
+
+def spread(
+    crew: Crew, make: Make, environments: int, updater: BellmanUpdater, net: Any
+) -> tuple["Collectors", "Updaters"]:
+    """Workers for networks like `net` in processes of their own, that look like one collector and one updater."""
+    return Collectors(crew.collectors, make, environments, net), Updaters(crew.updaters, updater, net)
+
+
+def join(crew: Crew, environments: int) -> None:
+    """Join the cluster at RAY_ADDRESS, or begin one on this machine, with a CPU for each process.
+
+    Raises:
+        Misuse: more collectors than environments.
+        Failure: there is no cluster at RAY_ADDRESS, or it is too small.
+    """
+    if crew.collectors > environments:
+        raise Misuse(f"collectors must be at most run.environments, which is {environments}, got {crew.collectors}")
+    if not ray.is_initialized():
+        _begin_ray(sum(crew))
+    there = ray.cluster_resources().get("CPU", 0)
+    if there < sum(crew):
+        raise Failure(f"{sum(crew)} workers need a CPU each, and Ray has {there:.0f}: give fewer, or add machines")
+
+
+def _begin_ray(processes: int) -> None:
+    address = os.environ.get("RAY_ADDRESS")
+    # Its own cluster is told what is there: more processes than cores take turns.
+    size = {} if address else {"num_cpus": processes, "include_dashboard": False}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level="error", **size)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise Failure(f"Ray does not start (RAY_ADDRESS={address or ''}): {error}") from error
+
+
+class _Collecting:
+    """A collector in a process of its own."""
+
+    def __init__(self, make: Make, share: slice, net: Any) -> None:
+        _settle()
+        self.collector, self.net = make(share), net.eval()
+
+    def collect(self, weights: Tree, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
+        self.net.load_state_dict(weights)
+        return self.collector.collect(self.net, exploration, number)
+
+
+class _Labelling:
+    """A Bellman updater in a process of its own."""
+
+    def __init__(self, updater: BellmanUpdater, net: Any) -> None:
+        _settle()
+        self.updater, self.average, self.lagged = updater, net.eval(), copy.deepcopy(net).eval()
+
+    def label(self, weights: tuple[Tree, Tree], sample: Sample) -> Label:
+        for net, taken in zip((self.average, self.lagged), weights, strict=True):
+            net.load_state_dict(taken)
+        batch, rng = sample
+        return self.updater.label(self.average, self.lagged, (_own(batch), rng))
+
+
+def _settle() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _own(tree: Tree) -> Tree:
+    """Copies of arrays, which Ray shares between processes and lets nobody write to."""
+    return {name: _own(part) for name, part in tree.items()} if isinstance(tree, dict) else np.array(tree)
+
+
+class Collectors:
+    """Collectors of a share of the environments each, which look like one."""
+
+    def __init__(self, count: int, make: Make, environments: int, net: Any) -> None:
+        edges = np.linspace(0, environments, count + 1).round().astype(int).tolist()
+        self.environments, self.shares = environments, [slice(*ends) for ends in pairwise(edges)]
+        self.actors = [_begin(_Collecting, make, share, net) for share in self.shares]
+
+    def collect(self, net: QNetwork, exploration: Exploration, number: int, /) -> tuple[list[Episode], list[Episode]]:
+        """One episode of each environment, as `Collector.collect` brings them."""
+        weights = ray.put(_weights(net))
+        parts = [part_of(exploration, self.environments, share) for share in self.shares]
+        asked = [actor.collect.remote(weights, part, number) for actor, part in zip(self.actors, parts, strict=True)]
+        given, own = zip(*_get(asked), strict=True)
+        return list(chain(*given)), list(chain(*own))
+
+
+class Updaters:
+    """Bellman updaters, which look like one."""
+
+    def __init__(self, count: int, updater: BellmanUpdater, net: Any) -> None:
+        self.updater, self.bounds, self.config = updater, updater.bounds, updater.config
+        self.actors = [_begin(_Labelling, updater, net) for _ in range(count)]
+
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, /) -> dict[str, Any]:
+        """`count` steps to label."""
+        return self.updater.sample(replay, count, rng)
+
+    def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]:
+        """Labels of each sample, in their order."""
+        weights = ray.put((_weights(average), _weights(lagged)))
+        asked = [self.actors[i % len(self.actors)].label.remote(weights, one) for i, one in enumerate(samples)]
+        return _get(asked)
+
+
+def _begin(worker: type, *arguments: Any) -> Any:
+    """A worker in a process of its own, which is begun anew, and given its task again, as often as it dies."""
+    return ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(worker).remote(*arguments)
+
+
+def part_of(exploration: Exploration, environments: int, share: slice) -> Exploration:
+    """The exploration of a share of the environments, so that all of them together have it as it was asked for.
+
+    Scripted policy, guide and greedy policy have the environments in this order.
+    """
+    size = share.stop - share.start
+    ends = np.round(np.cumsum([exploration.scripted, exploration.guided]) * environments)
+    scripted, guided = np.diff(np.clip(ends, share.start, share.stop), prepend=share.start) / size
+    return Exploration(float(scripted), float(guided))
+
+
+def _weights(net: Any) -> Tree:
+    return {name: value.detach().cpu() for name, value in net.state_dict().items()}
+
+
+def _get(asked: list[Any]) -> Any:
+    """What was asked for. Raises: Failure if a worker failed, and not by dying."""
+    try:
+        return ray.get(asked)
+    except RayError as error:
+        raise Failure(f"a worker failed: {error}") from error
