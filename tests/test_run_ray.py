@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,8 +40,17 @@ def make(share):
 
 
 def spread(crew):
-    workers = Workers(*run_ray.spread(crew, make, RUN.environments, UPDATER, net_of()))
+    workers = Workers(*run_ray.spread(crew, make, RUN.environments, UPDATER))
     return LocalRunner(net_of(), workers, FIELDS, (RUN, LEARN), 0)
+
+
+def opinionated(seed):
+    """An untrained network that does not say nearly the same of everything."""
+    net, generator = net_of(seed), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.add_(0.3 * torch.randn(weights.shape, generator=generator))
+    return net.eval()
 
 
 def finish(one):
@@ -67,7 +77,7 @@ def test_a_worker_that_dies_is_begun_anew_and_nothing_changes(cluster):
 
 
 def test_every_environment_brings_its_episode_whoever_has_it(cluster):
-    alone, shared = (run_ray.Collectors(count, make, 8, net_of()) for count in (1, 3))
+    alone, shared = (run_ray.Collectors(count, make, 8) for count in (1, 3))
     exploration = Exploration(0.25, 0.5)
     for one in (alone, shared):
         assert [len(part) for part in one.collect(net_of(), exploration, 0)] == [6, 2]
@@ -78,14 +88,15 @@ def test_every_environment_brings_its_episode_whoever_has_it(cluster):
 
 def test_labels_are_the_same_from_any_number_of_updaters(cluster):
     local = runner()
-    finish(local)
-    average, lagged = local.average, local.net.eval()
+    for _ in range(3):
+        local.step()
+    average, lagged = opinionated(1), opinionated(2)
     rngs = [np.random.default_rng(seed) for seed in range(5)]
     samples = [(UPDATER.sample(local.off, 16, rng), rng) for rng in rngs]
     for batch, _ in samples:
         # No label shall be cut off at 0.
         batch["reward"] += 0.1
-    two = run_ray.Updaters(2, UPDATER, net_of()).label_all(average, lagged, samples)
+    two = run_ray.Updaters(2, UPDATER).label_all(average, lagged, samples)
     one = UPDATER.label_all(average, lagged, samples)
     for (here, clipped), (there, others) in zip(one, two, strict=True):
         assert np.array_equal(here["target"], there["target"]) and clipped == others
@@ -94,7 +105,7 @@ def test_labels_are_the_same_from_any_number_of_updaters(cluster):
 
 def test_what_a_worker_stumbles_over_is_told(cluster):
     with pytest.raises(Failure, match="a worker failed"):
-        run_ray.Collectors(1, None, 8, net_of()).collect(net_of(), Exploration(0, 0), 0)
+        run_ray.Collectors(1, None, 8).collect(net_of(), Exploration(0, 0), 0)
 
 
 def test_a_crew_that_cannot_be_is_told(cluster):

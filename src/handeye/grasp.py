@@ -252,11 +252,9 @@ def _runner(config: GraspLearning, net: Any, seed: int, memory: Path, crew: Crew
     """The rounds of one training; the workers of a `crew` have processes of their own."""
     make, seen = partial(_collector, config, seed), fields(config.observed)
     updater = BellmanUpdater(config.bounds, config.labels)
-    stored = partial(grasp_logs.read, config.logs, seen)
-    if crew is None:
-        workers = Workers(make(slice(0, config.run.environments)), updater, stored)
-    else:
-        workers = Workers(*_ray().spread(crew, make, config.run.environments, updater, net), stored)
+    everyone = config.run.environments
+    collector, labeller = _ray().spread(crew, make, everyone, updater) if crew else (make(slice(0, everyone)), updater)
+    workers = Workers(collector, labeller, partial(grasp_logs.read, config.logs, seen))
     midway = evaluation(config) if config.run.evaluate_every else None
     return LocalRunner(net, workers, seen, (config.run, config.learn), seed, memory, midway)
 

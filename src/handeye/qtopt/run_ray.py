@@ -4,7 +4,6 @@ A round of a collector depends on the seed and its number alone, a label on its 
 matter who does it, and one that dies is begun anew and does it again.
 """
 
-import copy
 import os
 from collections.abc import Callable, Iterable
 from itertools import chain, pairwise
@@ -33,11 +32,9 @@ Make = Callable[[slice], Collector]
 """Builds the collector of a share of the environments, in the process that it is to work in."""
 
 
-def spread(
-    crew: Crew, make: Make, environments: int, updater: BellmanUpdater, net: Any
-) -> tuple["Collectors", "Updaters"]:
-    """Workers for networks like `net` in processes of their own, that look like one collector and one updater."""
-    return Collectors(crew.collectors, make, environments, net), Updaters(crew.updaters, updater, net)
+def spread(crew: Crew, make: Make, environments: int, updater: BellmanUpdater) -> tuple["Collectors", "Updaters"]:
+    """Workers in processes of their own, that look like one collector and one updater."""
+    return Collectors(crew.collectors, make, environments), Updaters(crew.updaters, updater)
 
 
 def join(crew: Crew, environments: int) -> None:
@@ -69,27 +66,24 @@ def _begin_ray(processes: int) -> None:
 class _Collecting:
     """A collector in a process of its own."""
 
-    def __init__(self, make: Make, share: slice, net: Any) -> None:
+    def __init__(self, make: Make, share: slice) -> None:
         _settle()
-        self.collector, self.net = make(share), net.eval()
+        self.collector = make(share)
 
-    def collect(self, weights: Tree, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
-        self.net.load_state_dict(weights)
-        return self.collector.collect(self.net, exploration, number)
+    def collect(self, net: QNetwork, exploration: Exploration, number: int) -> tuple[list[Episode], list[Episode]]:
+        return self.collector.collect(net, exploration, number)
 
 
 class _Labelling:
     """A Bellman updater in a process of its own."""
 
-    def __init__(self, updater: BellmanUpdater, net: Any) -> None:
+    def __init__(self, updater: BellmanUpdater) -> None:
         _settle()
-        self.updater, self.average, self.lagged = updater, net.eval(), copy.deepcopy(net).eval()
+        self.updater = updater
 
-    def label(self, weights: tuple[Tree, Tree], sample: Sample) -> Label:
-        for net, taken in zip((self.average, self.lagged), weights, strict=True):
-            net.load_state_dict(taken)
+    def label(self, nets: tuple[QNetwork, QNetwork], sample: Sample) -> Label:
         batch, rng = sample
-        return self.updater.label(self.average, self.lagged, (_own(batch), rng))
+        return self.updater.label(*nets, (_own(batch), rng))
 
 
 def _settle() -> None:
@@ -105,16 +99,16 @@ def _own(tree: Tree) -> Tree:
 class Collectors:
     """Collectors of a share of the environments each, which look like one."""
 
-    def __init__(self, count: int, make: Make, environments: int, net: Any) -> None:
+    def __init__(self, count: int, make: Make, environments: int) -> None:
         edges = np.linspace(0, environments, count + 1).round().astype(int).tolist()
         self.environments, self.shares = environments, [slice(*ends) for ends in pairwise(edges)]
-        self.actors = [_begin(_Collecting, make, share, net) for share in self.shares]
+        self.actors = [_begin(_Collecting, make, share) for share in self.shares]
 
     def collect(self, net: QNetwork, exploration: Exploration, number: int, /) -> tuple[list[Episode], list[Episode]]:
         """One episode of each environment, as `Collector.collect` brings them."""
-        weights = ray.put(_weights(net))
+        shown = ray.put(net)
         parts = [part_of(exploration, self.environments, share) for share in self.shares]
-        asked = [actor.collect.remote(weights, part, number) for actor, part in zip(self.actors, parts, strict=True)]
+        asked = [actor.collect.remote(shown, part, number) for actor, part in zip(self.actors, parts, strict=True)]
         given, own = zip(*_get(asked), strict=True)
         return list(chain(*given)), list(chain(*own))
 
@@ -122,9 +116,9 @@ class Collectors:
 class Updaters:
     """Bellman updaters, which look like one."""
 
-    def __init__(self, count: int, updater: BellmanUpdater, net: Any) -> None:
+    def __init__(self, count: int, updater: BellmanUpdater) -> None:
         self.updater, self.bounds, self.config = updater, updater.bounds, updater.config
-        self.actors = [_begin(_Labelling, updater, net) for _ in range(count)]
+        self.actors = [_begin(_Labelling, updater) for _ in range(count)]
 
     def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, /) -> dict[str, Any]:
         """`count` steps to label."""
@@ -132,8 +126,8 @@ class Updaters:
 
     def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]:
         """Labels of each sample, in their order."""
-        weights = ray.put((_weights(average), _weights(lagged)))
-        asked = [self.actors[i % len(self.actors)].label.remote(weights, one) for i, one in enumerate(samples)]
+        shown = ray.put((average, lagged))
+        asked = [self.actors[i % len(self.actors)].label.remote(shown, one) for i, one in enumerate(samples)]
         return _get(asked)
 
 
@@ -151,10 +145,6 @@ def part_of(exploration: Exploration, environments: int, share: slice) -> Explor
     ends = np.round(np.cumsum([exploration.scripted, exploration.guided]) * environments)
     scripted, guided = np.diff(np.clip(ends, share.start, share.stop), prepend=share.start) / size
     return Exploration(float(scripted), float(guided))
-
-
-def _weights(net: Any) -> Tree:
-    return {name: value.detach().cpu() for name, value in net.state_dict().items()}
 
 
 def _get(asked: list[Any]) -> Any:
