@@ -1,3 +1,4 @@
+import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handeye import cli
+from handeye import cli, qtopt
 from handeye.errors import Failure, Misuse
 from handeye.qtopt.run_local import LocalRunner, Workers
 from handeye.qtopt.workers import Crew, Exploration
@@ -134,3 +135,11 @@ def test_options_that_make_no_crew_are_told(options, tmp_path, capsys):
     assert cli.main(["train", "grasp-quick", "--out", str(tmp_path / "run"), *options.split()]) == 2
     assert not (tmp_path / "run").exists()
     assert options.split()[-2].strip("-") in capsys.readouterr().err
+
+
+def test_without_ray_it_is_said_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.delattr(qtopt, "run_ray")
+    monkeypatch.delitem(sys.modules, "handeye.qtopt.run_ray")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["train", "grasp-quick", "--out", str(tmp_path / "run"), "--runner", "ray"]) == 1
+    assert 'pip install "handeye[ray]"' in capsys.readouterr().err and not (tmp_path / "run").exists()

@@ -70,6 +70,7 @@ WARM_TUNING = FinetuneConfig(
     muon_rate=3e-3,
     learning_rate=6e-4,
     control_rate=1e-3,
+    task_bound=0.1,
     environments=64,
 )
 
