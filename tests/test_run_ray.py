@@ -1,3 +1,4 @@
+import socket
 import sys
 import warnings
 from itertools import pairwise
@@ -135,6 +136,16 @@ def test_options_that_make_no_crew_are_told(options, tmp_path, capsys):
     assert cli.main(["train", "grasp-quick", "--out", str(tmp_path / "run"), *options.split()]) == 2
     assert not (tmp_path / "run").exists()
     assert options.split()[-2].strip("-") in capsys.readouterr().err
+
+
+def test_an_address_where_nothing_answers_is_told(tmp_path, capsys, monkeypatch):
+    with socket.socket() as other:
+        # Bound, and not listening.
+        other.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert cli.main(["train", "grasp-quick", "--out", str(tmp_path / "run"), "--runner", "ray"]) == 1
+    assert f"nothing answers at RAY_ADDRESS={address}" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
 def test_without_ray_it_is_said_what_to_install(tmp_path, capsys, monkeypatch):

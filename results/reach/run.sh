@@ -25,8 +25,9 @@ for beta in 0.2 0.5 0.8 1.0; do
   until=(--until finetuned)
 done
 # What fine-tunes a weaker Initial, on the good one.
-for steps in 2000 4000; do
-  $again --out "$runs/paper-warm$steps" --finetuned.task-bound 0.1 --finetuned.steps $steps --finetuned.optimiser muon \
+for k in 0 1; do
+  $again --out "$runs/paper-warm$k" --finetuned.seed $k --finetuned.task-bound 0.1 --finetuned.steps 2000 \
+    --finetuned.optimiser muon \
     --finetuned.muon-rate 0.003 --finetuned.learning-rate 0.0006 --finetuned.rate-end 0.03 \
     --finetuned.control-rate 0.001 --finetuned.environments 64 --until finetuned
 done

@@ -5,6 +5,7 @@ matter who does it, and one that dies is begun anew and does it again.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable
 from itertools import chain, pairwise
 from typing import Any
@@ -55,12 +56,24 @@ def join(crew: Crew, environments: int) -> None:
 
 def _begin_ray(processes: int) -> None:
     address = os.environ.get("RAY_ADDRESS")
+    if address:
+        _need_answer(address)
     # Its own cluster is told what is there: more processes than cores take turns.
     size = {} if address else {"num_cpus": processes, "include_dashboard": False}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level="error", **size)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Failure(f"Ray does not start (RAY_ADDRESS={address or ''}): {error}") from error
+
+
+def _need_answer(address: str) -> None:
+    """Raises: Failure if nothing answers at host:port, where Ray would try for minutes; the rest is Ray's to know."""
+    host, _, port = address.rpartition("//")[-1].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), 10).close()
+        except OSError as error:
+            raise Failure(f"nothing answers at RAY_ADDRESS={address}: {error}") from error
 
 
 class _Collecting:
