@@ -25,12 +25,9 @@ for beta in 0.2 0.5 0.8 1.0; do
   until=(--until finetuned)
 done
 # What fine-tunes a weaker Initial, on the good one.
-for k in 0 1; do
-  $again --out "$runs/paper-warm$k" --finetuned.seed $k --finetuned.task-bound 0.1 --finetuned.steps 2000 \
-    --finetuned.optimiser muon \
-    --finetuned.muon-rate 0.003 --finetuned.learning-rate 0.0006 --finetuned.rate-end 0.03 \
-    --finetuned.control-rate 0.001 --finetuned.environments 64 --until finetuned
-done
+$again --out "$runs/paper-warm" --finetuned.task-bound 0.1 --finetuned.steps 2000 --finetuned.environments 64 \
+  --finetuned.optimiser muon --finetuned.muon-rate 0.003 --finetuned.learning-rate 0.0006 --finetuned.rate-end 0.03 \
+  --finetuned.control-rate 0.001 --until finetuned
 for share in 0.25 0.5 1.0; do
   $weak --out "$runs/share$share" --adapted.camera-share $share --until control
 done
@@ -40,5 +37,5 @@ $weak --out "$runs/rw" --sim.camera-share 1 --sim.steps 1000 --adapted.camera-sh
 for explorer in k-gps epsilon-greedy; do
   $again --out "$runs/$explorer" --control.steps 24000 --control.exploration $explorer --until control
 done
-handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/paper-warm* "$runs"/sum-gradients "$runs"/frozen-control "$runs"/weak* \
+handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/paper-warm "$runs"/sum-gradients "$runs"/frozen-control "$runs"/weak* \
   "$runs"/share* "$runs"/rw "$runs"/k-gps "$runs"/epsilon-greedy "$runs"/best --out "$runs/report"
