@@ -175,6 +175,8 @@ def _camera_table(report: Report, run: Run) -> Table:
         "CR. CR sees no pictures, so that its trials are those in simulation."
     )
     columns = ("net", "trials", *COLUMNS.values())
+    # Of no more trials than the robot's, both rows are the same.
+    rows = list(dict.fromkeys(rows))
     return Table(f"{run.experiment}-camera", "Trials in the synthetic camera domain", columns, rows, note)
 
 
