@@ -92,8 +92,8 @@ def test_killed_while_writing_it_is_readable_and_goes_on(whole, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_saves_and_says_how_to_go_on(whole, tmp_path, monkeypatch, capsys, number):
-    def interrupted(*arguments):
-        for count, episode in enumerate(play(*arguments)):
+    def interrupted(*arguments, **more):
+        for count, episode in enumerate(play(*arguments, **more)):
             if count == 2:
                 signal.raise_signal(number)
             yield episode
@@ -127,6 +127,17 @@ def test_episodes_are_the_same_in_any_number_of_bins(name, monkeypatch):
     assert all(map(same, *played))
 
 
+def test_noise_is_the_same_in_any_number_of_bins_and_as_much_as_asked(monkeypatch):
+    played = []
+    for worlds in (1, 4):
+        monkeypatch.setattr(grasp_results, "WORLDS", worlds)
+        played.append(list(grasp_results.play("grasp:oracle", CONFIG, range(6), noise=0.5)))
+    assert all(map(same, *played))
+    quiet = list(grasp_results.play("grasp:oracle", CONFIG, range(6)))
+    begin = np.array([(one.action[0] != other.action[0]).any() for one, other in zip(played[0], quiet, strict=True)])
+    assert 1 <= begin.sum() <= 5
+
+
 # What a store says
 
 
@@ -146,8 +157,8 @@ def test_seeds_of_collections_and_evaluations_never_meet():
 
 
 def test_a_simulation_that_diverged_is_left_out_and_replaced(whole, tmp_path, monkeypatch):
-    def broken(policy, config, seeds):
-        for episode in play(policy, config, seeds):
+    def broken(*arguments, **more):
+        for episode in play(*arguments, **more):
             lost = episode.provenance.seed in (seed_of(3, 1), seed_of(3, 5))
             yield episode._replace(facts=episode.facts | {"diverged": np.full(len(episode.reward) + 1, lost)})
 
@@ -156,7 +167,9 @@ def test_a_simulation_that_diverged_is_left_out_and_replaced(whole, tmp_path, mo
     for count in (3, 5):
         collect.collect("grasp:scripted", CONFIG, count, 3, tmp_path, QUIET)
     assert holds(tmp_path, [whole[k] for k in (0, 2, 3, 4, 6)])
-    monkeypatch.setattr(grasp_results, "play", lambda *a: (e._replace(facts={"diverged": np.ones(2)}) for e in whole))
+    monkeypatch.setattr(
+        grasp_results, "play", lambda *a, **more: (e._replace(facts={"diverged": np.ones(2)}) for e in whole)
+    )
     with pytest.raises(Failure, match="all 2 simulations diverged"):
         collect.collect("grasp:scripted", CONFIG, 7, 3, tmp_path, QUIET)
 
@@ -210,6 +223,7 @@ def test_a_store_is_continued_only_as_what_it_was_begun(tmp_path, capsys):
     for options, message in (
         (["--seed", "4"], "config.seed was 3, is 4"),
         (["--camera", "wrist"], "config.env.view.camera was follow, is wrist"),
+        (["--noise", "0.2"], "config.noise was"),
         (["--policy", "oracle"], "policy was grasp:scripted, is grasp:oracle"),
     ):
         capsys.readouterr()

@@ -231,6 +231,8 @@ class CollectOptions:
     """The folder."""
     seed: int = 0
     """Episode k depends on this and k."""
+    noise: float = 0.0
+    """Share of the actions that are random ones, as π_noisy's: learning from logs needs what does not work as well."""
     objects: Literal["train", "heldout"] = "train"
     """Which objects lie in the bin."""
     observe: Literal["image", "objects", "both"] = "image"
@@ -243,6 +245,7 @@ class CollectOptions:
 
     def __post_init__(self) -> None:
         _need_seed(self.seed)
+        need(self, ("noise",), 0, 1)
 
 
 def _collect(arguments: list[str]) -> int:

@@ -66,21 +66,24 @@ def command(options: Any, console: Console) -> None:
         check_suffix(Path(options.video))
     config = collected(policy, options)
     folder = Path(options.out)
-    collect(policy, config, options.episodes, options.seed, folder, console)
+    collect(policy, config, options.episodes, options.seed, folder, console, options.noise)
     if options.video is not None:
         seeds = range(seed_of(options.seed, 0), seed_of(options.seed, options.episodes))
-        write_grasps(policy, config, seeds, Path(options.video))
+        write_grasps(policy, config, seeds, Path(options.video), options.noise)
     console.print(_told(folder), markup=False, soft_wrap=True)
 
 
-def collect(policy: str, config: GraspConfig, episodes: int, seed: int, folder: Path, console: Console) -> None:
+def collect(
+    policy: str, config: GraspConfig, episodes: int, seed: int, folder: Path, console: Console, noise: float = 0.0
+) -> None:
     """Append episodes to the store at `folder` until it holds `episodes`.
 
-    Episode k is decided by `config`, `policy`, `seed` and k alone. A simulation that diverged is left out, and the next
-    k takes its place. So whoever is stopped and goes on ends with the same episodes in the same order.
+    Episode k is decided by `config`, `policy`, `noise`, `seed` and k alone. A simulation that diverged is left out, and
+    the next k takes its place. So whoever is stopped and goes on ends with the same episodes in the same order.
 
     Args:
         policy: a full name, as `find_policy` gives it.
+        noise: share of its actions that are random ones, as π_noisy's.
 
     Raises:
         Misuse: too few or too many episodes, or the folder holds those of another configuration, policy or seed.
@@ -88,12 +91,12 @@ def collect(policy: str, config: GraspConfig, episodes: int, seed: int, folder: 
         Interrupted: the user stopped it; all episodes so far are saved.
     """
     grasp_results.check_episodes(episodes)
-    about = About(ENVIRONMENT, policy, {"env": asdict(config), "seed": seed})
+    about = About(ENVIRONMENT, policy, {"env": asdict(config), "seed": seed} | ({"noise": noise} if noise else {}))
     with stop_signals() as stopping, EpisodeWriter(folder, about) as store, progress_bar(console) as progress:
         success = _successes(folder)
         task = progress.add_task(policy, total=episodes, completed=len(success), facts="")
         first = int(read_column(folder, "seed")[-1]) + 1 if success else seed_of(seed, 0)
-        for episode in _sound(policy, config, first, episodes - len(success)):
+        for episode in _sound(policy, config, first, episodes - len(success), noise):
             store.add([episode])
             success.append(bool(episode.facts["is_success"][-1]))
             rate = 100 * sum(success) / len(success)
@@ -112,11 +115,11 @@ def _successes(folder: Path) -> list[bool]:
     return [bool(success) for success in read_column(folder, "facts/is_success")[last]]
 
 
-def _sound(policy: str, config: GraspConfig, first: int, count: int) -> Iterator[Episode]:
+def _sound(policy: str, config: GraspConfig, first: int, count: int, noise: float) -> Iterator[Episode]:
     """`count` episodes from seed `first` on, without those that diverged."""
     while count > 0:
         before = count
-        for episode in grasp_results.play(policy, config, range(first, first + count)):
+        for episode in grasp_results.play(policy, config, range(first, first + count), noise=noise):
             first = episode.provenance.seed + 1
             if not episode.facts["diverged"].any():
                 count -= 1

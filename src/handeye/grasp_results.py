@@ -123,8 +123,22 @@ def check_episodes(episodes: int) -> None:
         raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
 
 
+def acting(name: str, env: GraspVectorEnv, rngs: list[np.random.Generator], noise: float = 0.0) -> Policy:
+    """A policy of the world or of a checkpoint at work in `env`; a share `noise` of its actions is π_noisy's.
+
+    Raises: as `policy_of`.
+    """
+    policy = policy_of(name)[0](env, rngs)
+    if not noise:
+        return policy
+    from handeye.qtopt.acting import ActionBounds, NoiseConfig, Noisy
+
+    bounds = ActionBounds(env.config.move_m, env.config.turn_rad, env.config.termination == "learned")
+    return Noisy(policy, bounds, NoiseConfig(noise), rngs)
+
+
 def play(
-    name: str, config: GraspConfig, seeds: Sequence[int], keep: Collection[str] | None = None
+    name: str, config: GraspConfig, seeds: Sequence[int], keep: Collection[str] | None = None, noise: float = 0.0
 ) -> Iterator[Episode]:
     """One episode of a policy of the world or of a checkpoint for each seed, in their order.
 
@@ -132,10 +146,11 @@ def play(
 
     Args:
         keep: the parts of the observations that the episodes hold; None: all.
+        noise: as in `acting`.
     """
     env = GraspVectorEnv(min(WORLDS, len(seeds)), config, "next_step")
     rngs = [policy_rng(seed) for seed in seeds[: env.num_envs]]
-    for episode in episodes_in_turn(env, policy_of(name)[0](env, rngs), seeds, rngs, keep):
+    for episode in episodes_in_turn(env, acting(name, env, rngs, noise), seeds, rngs, keep):
         origin = episode.provenance._replace(environment=ENVIRONMENT, policy=name)
         yield episode._replace(provenance=origin)
 

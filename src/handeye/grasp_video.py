@@ -39,7 +39,7 @@ class Recorder:
         self.moments.append(self.env.picture(VIEW))
 
 
-def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Path) -> None:
+def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Path, noise: float = 0.0) -> None:
     """Film the episodes of the first seeds, as `grasp_results.play` runs them.
 
     Raises:
@@ -47,15 +47,17 @@ def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Pat
         Failure: a package is missing, or the file cannot be written.
     """
     check_suffix(path)
-    write(path, film(name, config, seeds[:FILMED]), FRAME_MS)
+    write(path, film(name, config, seeds[:FILMED], noise=noise), FRAME_MS)
 
 
-def film(name: str, config: GraspConfig, seeds: Sequence[int], title: str | None = None) -> list[Image.Image]:
+def film(
+    name: str, config: GraspConfig, seeds: Sequence[int], title: str | None = None, noise: float = 0.0
+) -> list[Image.Image]:
     """One frame for each step of the longest episode; who ended stays as it ended."""
     # Policies of the world look at no pictures, and drawing them changes nothing that happens.
     seen = replace(config, observe="objects") if name in grasp_results.WORLD_POLICIES else config
     env = GraspVectorEnv(len(seeds), seen, "disabled")
-    policy = grasp_results.policy_of(name)[0](env, [policy_rng(seed) for seed in seeds])
+    policy = grasp_results.acting(name, env, [policy_rng(seed) for seed in seeds], noise)
     recorder = Recorder(env, policy)
     ended = episodes(env, recorder, keep=(), seed=list(seeds))
     recorder.note()

@@ -11,7 +11,7 @@ from handeye.qtopt import actions
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig, best_actions
 from handeye.qtopt.networks import QNetwork, scorer, to_inputs
-from handeye.types import Observation
+from handeye.types import Observation, Policy
 
 
 @dataclass
@@ -68,3 +68,22 @@ class Random:
         command = np.where(toggles, np.where(closed, 2, 1), 0)
         parts = (torch.as_tensor(pose, dtype=torch.float32), torch.as_tensor(command), torch.as_tensor(stops))
         return actions.encode(*parts, self.bounds).numpy()
+
+
+@dataclass
+class Noisy:
+    """π_noisy around any policy of N environments: what happens in each depends on its own generator alone."""
+
+    policy: Policy
+    bounds: ActionBounds
+    config: NoiseConfig
+    rngs: list[np.random.Generator]
+    """Of each environment; they may be replaced in place."""
+
+    def __call__(self, observation: Observation, /) -> NDArray:
+        chosen = np.array(self.policy(observation))
+        for i, rng in enumerate(self.rngs):
+            if rng.random() < self.config.epsilon:
+                alone = {"state": observation["state"][i : i + 1]}
+                chosen[i] = Random(self.bounds, self.config, rng)(alone)[0]
+        return chosen
