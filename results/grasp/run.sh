@@ -57,6 +57,14 @@ logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
 study logs grasp-quick "${logs[@]}" --run.no-collect
 study joint grasp-quick "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
 
+# With π_noisy's actions in the logs.
+for policy in scripted oracle; do
+  handeye collect grasp --policy $policy --noise 0.2 --episodes 5000 --out "$runs-logs/noisy-$policy"
+done
+logs=(--logs "$runs-logs/noisy-scripted" "$runs-logs/noisy-oracle" --run.first-rounds 1)
+study logs-noisy grasp-quick "${logs[@]}" --run.no-collect
+study joint-noisy grasp-quick "${logs[@]}" --start "$runs/logs-noisy" --run.guided-start 0.1
+
 # The paper's network: that it steps.
 [ -d "$runs/grasp-paper-small" ] ||
   handeye train grasp-paper --out "$runs/grasp-paper-small" --run.rounds 9 --run.first-rounds 2 --run.environments 4 \
