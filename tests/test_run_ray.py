@@ -144,6 +144,8 @@ def test_an_address_where_nothing_answers_is_told(tmp_path, capsys, monkeypatch)
         other.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{other.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
+        # Not the cluster of the tests above.
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
         assert cli.main(["train", "grasp-quick", "--out", str(tmp_path / "run"), "--runner", "ray"]) == 1
     assert f"nothing answers at RAY_ADDRESS={address}" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
