@@ -1,5 +1,7 @@
 """The losses of the modular network, as in the paper's section 2."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,37 +22,27 @@ def q_loss(values: Tensor, action: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (chosen - targets).square().mean()
 
 
-class _ScaledGradient(torch.autograd.Function):
+class _ChangedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, value: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.scale = scale
+    def forward(ctx, value: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.change = change
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
-        return gradient * ctx.scale, None
+        return ctx.change(gradient), None
 
 
 def scaled_gradient(value: Tensor, scale: float) -> Tensor:
     """`value`, whose gradient is multiplied by `scale` on its way back."""
-    return _ScaledGradient.apply(value, scale)
-
-
-class _BoundedGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value: Tensor, longest: float) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.longest = longest
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
-        length = gradient.norm(dim=1, keepdim=True)
-        return gradient * (ctx.longest / length.clamp_min(ctx.longest)), None
+    return _ChangedGradient.apply(value, lambda gradient: gradient * scale)
 
 
 def bounded_gradient(value: Tensor, longest: float) -> Tensor:
     """`value` (N, D), whose gradient on its way back is shortened in each row to the length `longest` at most."""
-    return _BoundedGradient.apply(value, longest)
+    return _ChangedGradient.apply(
+        value, lambda rows: rows * (longest / rows.norm(dim=1, keepdim=True).clamp_min(longest))
+    )
 
 
 def weighted_loss(
