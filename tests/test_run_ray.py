@@ -18,6 +18,8 @@ from test_workers import FIELDS, LEARN, RUN, UPDATER, collector, net_of, runner,
 
 ray = pytest.importorskip("ray")
 run_ray = pytest.importorskip("handeye.qtopt.run_ray")
+# Ray takes seconds for every process, and leaves files open that Python warns of in later tests.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
