@@ -19,7 +19,7 @@ from test_workers import FIELDS, LEARN, RUN, UPDATER, collector, net_of, runner,
 ray = pytest.importorskip("ray")
 run_ray = pytest.importorskip("handeye.qtopt.run_ray")
 # Ray takes seconds for every process, and leaves files open that Python warns of in later tests.
-pytestmark = pytest.mark.slow
+with_ray = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,14 @@ def finish(one):
     return values
 
 
+@with_ray
 def test_one_process_each_gives_what_this_process_gives_to_the_bit(cluster):
     here, there = runner(), spread(Crew(1, 1))
     assert finish(here).keys() == finish(there).keys()
     assert same(here, there) and here.on.added == there.on.added > 0
 
 
+@with_ray
 def test_a_worker_that_dies_is_begun_anew_and_nothing_changes(cluster):
     whole, hurt = spread(Crew(3, 2)), spread(Crew(3, 2))
     finish(whole)
@@ -80,6 +82,7 @@ def test_a_worker_that_dies_is_begun_anew_and_nothing_changes(cluster):
     assert same(whole, hurt)
 
 
+@with_ray
 def test_every_environment_brings_its_episode_whoever_has_it(cluster):
     alone, shared = (run_ray.Collectors(count, make, 8) for count in (1, 3))
     exploration = Exploration(0.25, 0.5)
@@ -90,6 +93,7 @@ def test_every_environment_brings_its_episode_whoever_has_it(cluster):
     assert len(set(objects)) == 8
 
 
+@with_ray
 def test_labels_are_the_same_from_any_number_of_updaters(cluster):
     local = runner()
     for _ in range(3):
@@ -107,11 +111,13 @@ def test_labels_are_the_same_from_any_number_of_updaters(cluster):
     assert len(np.unique([label["target"] for label, _ in one])) > 9
 
 
+@with_ray
 def test_what_a_worker_stumbles_over_is_told(cluster):
     with pytest.raises(Failure, match="a worker failed"):
         run_ray.Collectors(1, None, 8).collect(net_of(), Exploration(0, 0), 0)
 
 
+@with_ray
 def test_a_crew_that_cannot_be_is_told(cluster):
     with pytest.raises(Misuse, match=r"at most run\.environments, which is 8, got 9"):
         run_ray.join(Crew(9, 1), 8)

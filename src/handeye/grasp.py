@@ -141,7 +141,12 @@ class GraspLearning:
 
     @property
     def bounds(self) -> ActionBounds:
-        return ActionBounds(self.env.move_m, self.env.turn_rad, self.env.termination == "learned")
+        return bounds_of(self.env)
+
+
+def bounds_of(env: GraspConfig) -> ActionBounds:
+    """What an action may be in this environment."""
+    return ActionBounds(env.move_m, env.turn_rad, env.termination == "learned")
 
 
 def new_net(config: GraspLearning) -> Any:

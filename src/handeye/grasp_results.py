@@ -131,10 +131,10 @@ def acting(name: str, env: GraspVectorEnv, rngs: list[np.random.Generator], nois
     policy = policy_of(name)[0](env, rngs)
     if not noise:
         return policy
-    from handeye.qtopt.acting import ActionBounds, NoiseConfig, Noisy
+    from handeye import grasp
+    from handeye.qtopt.acting import NoiseConfig, Noisy
 
-    bounds = ActionBounds(env.config.move_m, env.config.turn_rad, env.config.termination == "learned")
-    return Noisy(policy, bounds, NoiseConfig(noise), rngs)
+    return Noisy(policy, grasp.bounds_of(env.config), NoiseConfig(noise), rngs)
 
 
 def play(

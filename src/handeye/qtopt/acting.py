@@ -72,7 +72,10 @@ class Random:
 
 @dataclass
 class Noisy:
-    """π_noisy around any policy of N environments: what happens in each depends on its own generator alone."""
+    """π_noisy around any policy of N environments: what happens in each depends on its own generator alone.
+
+    An `EpsilonMix` draws for all at once, and asks its policy, which may draw as well, only if somebody follows it.
+    """
 
     policy: Policy
     bounds: ActionBounds
