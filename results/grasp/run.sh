@@ -38,6 +38,10 @@ for beta in 0.2 0.5 0.8; do
   study "aux-beta$beta" grasp-aux "${quick[@]}" --net.beta "$beta"
   study "modular-beta$beta" grasp-modular "${modular[@]}" --net.beta "$beta"
 done
+for seed in 1 2; do
+  study "aux-beta0.5-seed$seed" grasp-aux "${quick[@]}" --net.beta 0.5 --seed "$seed"
+  study "modular-beta0.8-seed$seed" grasp-modular "${modular[@]}" --net.beta 0.8 --seed "$seed"
+done
 study mirror grasp-quick --labels.mirror
 
 # One change each, all asked once.
