@@ -72,7 +72,7 @@ def test_one_process_each_gives_what_this_process_gives_to_the_bit(cluster):
 
 
 def test_a_worker_that_dies_is_begun_anew_and_nothing_changes(cluster):
-    whole, hurt = spread(Crew(2, 1)), spread(Crew(2, 1))
+    whole, hurt = spread(Crew(3, 2)), spread(Crew(3, 2))
     finish(whole)
     for _ in range(3):
         hurt.step()
@@ -83,7 +83,7 @@ def test_a_worker_that_dies_is_begun_anew_and_nothing_changes(cluster):
 
 
 def test_every_environment_brings_its_episode_whoever_has_it(cluster):
-    alone, shared = (run_ray.Collectors(count, make, 8) for count in (1, 2))
+    alone, shared = (run_ray.Collectors(count, make, 8) for count in (1, 3))
     exploration = Exploration(0.25, 0.5)
     for one in (alone, shared):
         assert [len(part) for part in one.collect(net_of(), exploration, 0)] == [6, 2]
