@@ -46,6 +46,40 @@ def test_a_turned_picture_is_the_picture_of_the_turned_scene(render, near, far):
     assert np.abs(np.roll(shown[moved], 1, axis=0) - truth).mean() > far
 
 
+def test_the_arm_lies_within_its_pixels():
+    _, joints = SCENES
+    shown = of_sim(np.full((300, 2), 9.0), joints)
+    column = of_sim(np.full((1, 2), 9.0), np.array([[-2.147, 0, 0]]))[0] < 255
+    covered = rearranging.arm_pixels(joints, reach_pictures.to_px)
+    assert not ((shown < 255) & ~covered & ~column).any()
+    assert covered.mean() < 0.15
+
+
+def test_what_does_not_move_stays_when_the_arm_is_turned():
+    ratio, moves = np.ones((1, 84, 84), np.float32), np.zeros((1, 84, 84), bool)
+    ratio[0, 20, 20], ratio[0, 50:53, 60:63] = 0.9, 0.2
+    moves[0, 48:55, 58:65] = True
+    turned = rearranging.turned_pictures(ratio, moves, np.array([np.pi / 2]), np.array([42.0, 42.0]))[0]
+    expected = np.ones((84, 84))
+    expected[20, 20], expected[21:24, 50:53] = 0.9, 0.2
+    assert_allclose(turned, expected, atol=1e-4)
+
+
+def test_only_what_stands_before_the_bright_is_turned_and_only_to_where_it_does():
+    camera = rearranging.StillCamera(of_camera(*SCENES), planar_arm.to_theta(*SCENES))
+    ahead, up = np.array([0.2, 0.6, 0.3]), np.array([-1.5, 0.0, 0.0])
+    middle, before_the_body = np.array([0.5, -0.6]), np.array([-0.3, -0.6])
+    scenes = ((middle, ahead), (before_the_body, ahead), (middle, up), (middle, np.array([1.0, 2.5, 0.0])))
+    theta = planar_arm.to_theta(*(np.array(part) for part in zip(*scenes, strict=True)))
+    assert camera.in_the_open(theta).tolist() == [[True, True], [True, False], [False, True], [False, True]]
+    source = rearranging.rearranging_source(camera, 0.5, 0.0)
+    _, labels = source(200, np.random.default_rng(0))
+    turned = ~(labels[:, None, 2] == camera.theta[:, 2]).any(1)
+    own = (labels[:, None, 3:] == camera.theta[:, 3:]).all(-1).argmax(1)
+    assert turned.sum() > 40
+    assert camera.open[own[turned]].all() and camera.in_the_open(labels[turned]).all()
+
+
 def test_without_spread_pictures_and_labels_stay_as_they_were_taken():
     pictures, theta = of_camera(*SCENES), planar_arm.to_theta(*SCENES)
     shown, labels = drawn(50, pictures, theta, 0.0, 0.0)

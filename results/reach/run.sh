@@ -13,14 +13,15 @@ done
 $again --out "$runs/sum-gradients" --finetuned.sum-gradients
 $again --out "$runs/frozen-control" --finetuned.freeze-control
 # The paper's effect: perception that has not adapted to the end. Sweeps at this smaller budget.
-weak="handeye train reach-weak --reuse $runs/paper"
-for k in 0 1 2; do
+handeye train reach-weak --reuse "$runs/paper" --out "$runs/weak0"
+weak="handeye train reach-weak --reuse $runs/weak0"
+for k in 1 2; do
   $weak --out "$runs/weak$k" --finetuned.seed $k --naive.seed $k
 done
 # β as the paper weighs it: nothing bounds what one picture says of the task.
 until=()
 for beta in 0.2 0.5 0.8 1.0; do
-  handeye train reach-weak --reuse "$runs/weak0" --out "$runs/weak-beta$beta" --finetuned.beta $beta \
+  $weak --out "$runs/weak-beta$beta" --finetuned.beta $beta \
     --finetuned.task-bound 0 --naive.task-bound 0 ${until[@]+"${until[@]}"}
   until=(--until finetuned)
 done

@@ -47,8 +47,8 @@ REACH_TUNING = FinetuneConfig(
 
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
-    sim=PerceptionConfig(steps=15_000, learning_rate=2e-3, muon_rate=0.01),
-    adapted=PerceptionConfig(steps=32_000, learning_rate=1e-3, muon_rate=0.005, camera_share=0.75),
+    sim=PerceptionConfig(steps=30_000, learning_rate=2e-3, muon_rate=0.01),
+    adapted=PerceptionConfig(steps=30_000, learning_rate=1e-3, muon_rate=0.005, camera_share=0.75),
     control=ControlConfig(
         steps=80_000,
         batch=512,
@@ -79,6 +79,7 @@ WARM_TUNING = FinetuneConfig(
 
 REACH_WEAK = replace(
     REACH_PAPER,
+    sim=replace(REACH_PAPER.sim, steps=15_000),
     adapted=SHORT_ADAPTATION,
     finetuned=WARM_TUNING,
     naive=replace(WARM_TUNING, beta=0.0),

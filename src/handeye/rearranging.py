@@ -4,6 +4,7 @@ The paper's network learnt 1418 pictures by heart: it read those to 0.8 px and n
 arm and the target moves, both can be taken from their places and put elsewhere, and the picture stays a true one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,6 +40,8 @@ ALIKE = 20
 """A target comes from one of about this many places whose background is most like that of its new place."""
 FEWEST = 30
 """With fewer targets to take, none is moved."""
+MOVING_M = 0.16
+"""The arm, its gripper, and the lens' error about them lie within this distance of the arm's axis."""
 
 _COLUMN, _ROW = np.meshgrid(np.arange(reach_pictures.SIZE_PX) + 0.5, np.arange(reach_pictures.SIZE_PX) + 0.5)
 
@@ -63,6 +66,20 @@ def arm_distance(target_m: NDArray, joints_rad: NDArray) -> NDArray:
     return np.linalg.norm(away - part[..., None] * along, axis=-1).min(1)
 
 
+def arm_pixels(joints_rad: NDArray, to_px: Callable[[NDArray], NDArray]) -> NDArray[np.bool_]:
+    """Which pixels (N, H, W) the arm may cover in poses (N, 3), of a camera that shows positions (K, 2) at pixels."""
+    points = planar_arm.forward(joints_rad)
+    count, radius_px = len(points), MOVING_M / planar_arm.M_PER_PX
+    ends = to_px(points.reshape(-1, 2)).reshape(count, -1, 2).astype(np.float32)
+    covered = np.zeros((count, *_COLUMN.shape), bool)
+    for start, end in zip(ends.swapaxes(0, 1)[:-1], ends.swapaxes(0, 1)[1:], strict=True):
+        along = (end - start)[:, :, None, None]
+        x, y = _COLUMN.astype(np.float32) - start[:, 0, None, None], _ROW.astype(np.float32) - start[:, 1, None, None]
+        part = np.clip((x * along[:, 0] + y * along[:, 1]) / (along**2).sum(1), 0, 1)
+        covered |= (x - part * along[:, 0]) ** 2 + (y - part * along[:, 1]) ** 2 <= radius_px**2
+    return covered
+
+
 def resampled(pictures: Grey, back: NDArray) -> Grey:
     """Pictures (N, H, W) whose pixel p, in units of half a picture, is read at back · (p, 1), (N, 2, 3); outside: 0."""
     column, row = (2 * axis.astype(np.float32) / reach_pictures.SIZE_PX - 1 for axis in (_COLUMN[:1], _ROW[:, :1]))
@@ -84,13 +101,16 @@ def turned_theta(theta: NDArray, angle_rad: NDArray) -> tuple[FloatArray, NDArra
     return planar_arm.to_theta(target, joints), allowed
 
 
-def turned_pictures(ratio: Grey, angle_rad: NDArray, centre_px: NDArray) -> Grey:
-    """Pictures over their background (N, H, W), 1 where nothing moves, turned counter-clockwise about a point (2,)."""
+def turned_pictures(ratio: Grey, moves: NDArray[np.bool_], angle_rad: NDArray, centre_px: NDArray) -> Grey:
+    """Pictures over their background (N, H, W), what `moves` in them turned counter-clockwise about a point (2,).
+
+    All else, noise among it, stays where it is.
+    """
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     x, y = 2 * centre_px / reach_pictures.SIZE_PX - 1
     rows = [np.stack([cos, -sin, x - cos * x + sin * y], 1), np.stack([sin, cos, y - sin * x - cos * y], 1)]
     # What comes from outside the picture is 0 there: background.
-    return resampled(ratio - 1, np.stack(rows, 1)) + 1
+    return (resampled((ratio - 1) * moves, np.stack(rows, 1)) + 1) * np.where(moves, np.float32(1), ratio)
 
 
 def shifted(pictures: Grey, by_px: NDArray) -> Grey:
@@ -148,19 +168,43 @@ class StillCamera:
         found = np.linalg.norm(flat @ fit - self.centres_px, axis=1) < 2
         return np.linalg.lstsq(flat[found], self.centres_px[found], rcond=None)[0].T
 
+    def in_the_open(self, theta: NDArray) -> NDArray[np.bool_]:
+        """Of scenes Θ (N, 5), whether the arm from the elbow on, and whether the target, is before the bright (N, 2).
+
+        What stands before the dark looks another way there, if it is seen at all.
+        """
+        target, joints = planar_arm.from_theta(theta)
+        elbow_on = planar_arm.forward(joints)[:, 1:]
+        points = np.concatenate([elbow_on, (elbow_on[:, 1:] + elbow_on[:, :-1]) / 2], 1)
+        grey = self.brightness(self.to_px(points.reshape(-1, 2))).reshape(len(points), -1)
+        return np.stack([grey.min(1), self.brightness(self.to_px(target))], 1) > BRIGHT_GREY
+
+    @cached_property
+    def open(self) -> NDArray[np.bool_]:
+        """`in_the_open` (N, 2) of the pictures."""
+        return self.in_the_open(self.theta)
+
+    @cached_property
+    def arm_pixels(self) -> NDArray[np.bool_]:
+        """Which pixels (N, 84, 84) the arm may cover."""
+        return arm_pixels(planar_arm.from_theta(self.theta)[1], self.to_px)
+
     def to_px(self, position_m: NDArray) -> NDArray:
         """Pixels (N, 2) where this camera sees positions (N, 2)."""
         return position_m @ self.projection[:, :2].T + self.projection[:, 2]
 
+    @cached_property
+    def darkest(self) -> Grey:
+        """Darkest grey (84, 84) of the background, smoothed, in the square of a target about each pixel."""
+        smooth = functional.avg_pool2d(torch.as_tensor(self.behind)[None, None], 5, 1, 2)
+        margin = int(PATCH_PX)
+        return -functional.max_pool2d(-functional.pad(smooth, (margin,) * 4), 2 * margin + 1, 1)[0, 0].numpy()
+
     def brightness(self, centre_px: NDArray) -> NDArray:
-        """Darkest grey (N,) of the background, smoothed, at the four sides of points (N, 2) and on them."""
-        smooth = functional.avg_pool2d(torch.as_tensor(self.behind)[None, None], 5, 1, 2)[0, 0].numpy()
-        grey = np.full(len(centre_px), np.inf)
-        for offset in ((0, 0), (PATCH_PX, 0), (-PATCH_PX, 0), (0, PATCH_PX), (0, -PATCH_PX)):
-            column, row = (centre_px + offset).astype(int).T
-            inside = (column >= 0) & (column < smooth.shape[1]) & (row >= 0) & (row < smooth.shape[0])
-            grey = np.minimum(grey, np.where(inside, smooth[row * inside, column * inside], 0))
-        return grey
+        """`darkest` (N,) about points (N, 2); 0 outside the picture."""
+        column, row = np.floor(centre_px).astype(int).T
+        inside = (column >= 0) & (column < reach_pictures.SIZE_PX) & (row >= 0) & (row < reach_pictures.SIZE_PX)
+        return np.where(inside, self.darkest[row * inside, column * inside], 0)
 
     @cached_property
     def by_brightness(self) -> tuple[NDArray, NDArray[np.intp]]:
@@ -191,6 +235,15 @@ class StillCamera:
         shown = (1 - arm) * (base + over - under) + arm * ((1 - cover) * base + cover * disc)
         return np.where(within(PATCH_PX, centre_px), shown, base)
 
+    def turned(self, which: NDArray[np.intp], shown: Grey, theta: NDArray, angle_rad: NDArray) -> Grey:
+        """Arm and target of `shown` (N, 84, 84), from pictures `which` and with Θ (N, 5), turned about the shoulder."""
+        lifted, exposure = self.behind + LIFT_GREY, self.exposure[which]
+        target, _ = planar_arm.from_theta(theta)
+        moves = self.arm_pixels[which] | within(PATCH_PX, self.to_px(target))
+        ratio = np.minimum((shown + LIFT_GREY) / (lifted * exposure), BRIGHTEST_RATIO).astype(np.float32)
+        turned = turned_pictures(ratio, moves, angle_rad, self.to_px(np.zeros((1, 2)))[0])
+        return turned * lifted * exposure - LIFT_GREY
+
 
 def retargeted(
     camera: StillCamera, which: NDArray[np.intp], rng: np.random.Generator, near: float
@@ -211,6 +264,14 @@ def retargeted(
     return shown, planar_arm.to_theta(target, joints), grey > BRIGHT_GREY
 
 
+def picked(
+    turns: NDArray[np.bool_], every: NDArray[np.intp], open_ones: NDArray[np.intp], rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """For each of `turns` (N,) one of the open ones where it is true, else one of all."""
+    anyone, seen = (pool[rng.integers(len(pool), size=len(turns))] for pool in (every, open_ones))
+    return np.where(turns, seen, anyone)
+
+
 def rearranging_source(
     camera: StillCamera,
     turn_rad: float,
@@ -219,26 +280,33 @@ def rearranging_source(
 ) -> Source:
     """Draws a camera's labelled pictures with replacement, most of them rearranged.
 
-    A share `move_share` is drawn from those whose target can be taken out, and the target put elsewhere; three quarters
-    of all pictures are turned by a normal angle of σ `turn_rad`, unless that would leave a limit or the target region.
+    A share `move_share` is drawn from those whose target can be taken out, and the target put elsewhere. Three quarters
+    are drawn from those in the open, and turned by a normal angle of σ `turn_rad`, unless that would leave a limit, the
+    target region or the open. With too few in the open, none is turned.
     """
-    pictures, theta = camera.pictures, camera.theta
-    lifted, shoulder = camera.behind + LIFT_GREY, camera.to_px(np.zeros((1, 2)))[0]
-    movable = move_share if len(camera.free) >= FEWEST else 0.0
+    every, free = np.arange(len(camera.pictures)), np.arange(len(camera.free))
+    in_the_open, free_in_the_open = np.flatnonzero(camera.open.all(1)), np.flatnonzero(camera.open[camera.free, 0])
+    movable = move_share if len(free) >= FEWEST else 0.0
+    fewest = min(len(in_the_open), len(free_in_the_open)) if movable else len(in_the_open)
+    turned_share = 1 - UNTURNED if fewest >= FEWEST else 0.0
+    if not turned_share:
+        in_the_open, free_in_the_open = every, free
 
     def draw(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
-        which = rng.integers(len(pictures), size=count)
-        shown, labels = pictures[which].astype(np.float32), theta[which]
+        turns = rng.random(count) >= 1 - turned_share
+        which = picked(turns, every, in_the_open, rng)
+        shown, labels = camera.pictures[which].astype(np.float32), camera.theta[which]
         movers = np.flatnonzero(rng.random(count) < movable)
         if len(movers):
-            grey, label, done = retargeted(camera, rng.integers(len(camera.free), size=len(movers)), rng, near)
-            shown[movers[done]], labels[movers[done]] = grey[done], label[done]
-        angle = np.where(rng.random(count) < UNTURNED, 0.0, rng.normal(0, turn_rad, count))
+            taken = picked(turns[movers], free, free_in_the_open, rng)
+            grey, label, done = retargeted(camera, taken, rng, near)
+            moved = movers[done]
+            shown[moved], labels[moved], which[moved] = grey[done], label[done], camera.free[taken[done]]
+        angle = np.where(turns, rng.normal(0, turn_rad, count), 0.0)
         after, allowed = turned_theta(labels, angle)
-        turned = np.flatnonzero(allowed & (angle != 0))
+        turned = np.flatnonzero(allowed & (angle != 0) & camera.in_the_open(after).all(1))
         if len(turned):
-            ratio = np.minimum((shown[turned] + LIFT_GREY) / lifted, BRIGHTEST_RATIO).astype(np.float32)
-            shown[turned] = turned_pictures(ratio, angle[turned], shoulder) * lifted - LIFT_GREY
+            shown[turned] = camera.turned(which[turned], shown[turned], labels[turned], angle[turned])
             labels[turned] = after[turned]
         return np.clip(shown + 0.5, 0, 255).astype(np.uint8), labels
 
