@@ -85,6 +85,7 @@ def test_without_spread_pictures_and_labels_stay_as_they_were_taken():
     shown, labels = drawn(50, pictures, theta, 0.0, 0.0)
     which = (labels[:, None] == theta).all(-1).argmax(1)
     assert (shown == pictures[which]).all() and (labels == theta[which]).all()
+    assert (~rearranging.StillCamera(pictures, theta).open.all(1))[which].mean() > 0.3
 
 
 def test_drawing_leaves_the_pictures_alone():

@@ -39,7 +39,7 @@ BRIGHT_GREY = 80.0
 ALIKE = 20
 """A target comes from one of about this many places whose background is most like that of its new place."""
 FEWEST = 30
-"""With fewer targets to take, none is moved."""
+"""With fewer targets to take, none is moved; with fewer pictures in the open, none is turned."""
 MOVING_M = 0.16
 """The arm, its gripper, and the lens' error about them lie within this distance of the arm's axis."""
 
@@ -57,27 +57,28 @@ def within(radius_px: float, centre_px: NDArray) -> NDArray[np.bool_]:
     return (_COLUMN - x) ** 2 + (_ROW - y) ** 2 <= radius_px**2
 
 
+def axis_distance(points: NDArray, axis: NDArray) -> NDArray:
+    """Distance (N, K) of points (N or 1, K, 2) from chains of straight segments (N, S, 2)."""
+    nearest = np.array(np.inf, axis.dtype)
+    for start, end in zip(axis.swapaxes(0, 1)[:-1], axis.swapaxes(0, 1)[1:], strict=True):
+        along, away = (end - start)[:, None], points - start[:, None]
+        part = np.clip((away * along).sum(-1) / (along**2).sum(-1), 0, 1)
+        nearest = np.minimum(nearest, np.linalg.norm(away - part[..., None] * along, axis=-1))
+    return nearest
+
+
 def arm_distance(target_m: NDArray, joints_rad: NDArray) -> NDArray:
     """Distance (N,) in metres of targets (N, 2) from the axis of the arm in poses (N, 3)."""
-    points = planar_arm.forward(joints_rad)
-    along = np.diff(points, axis=1)
-    away = target_m[:, None] - points[:, :-1]
-    part = np.clip((away * along).sum(-1) / (along**2).sum(-1), 0, 1)
-    return np.linalg.norm(away - part[..., None] * along, axis=-1).min(1)
+    return axis_distance(target_m[:, None], planar_arm.forward(joints_rad))[:, 0]
 
 
 def arm_pixels(joints_rad: NDArray, to_px: Callable[[NDArray], NDArray]) -> NDArray[np.bool_]:
     """Which pixels (N, H, W) the arm may cover in poses (N, 3), of a camera that shows positions (K, 2) at pixels."""
     points = planar_arm.forward(joints_rad)
-    count, radius_px = len(points), MOVING_M / planar_arm.M_PER_PX
-    ends = to_px(points.reshape(-1, 2)).reshape(count, -1, 2).astype(np.float32)
-    covered = np.zeros((count, *_COLUMN.shape), bool)
-    for start, end in zip(ends.swapaxes(0, 1)[:-1], ends.swapaxes(0, 1)[1:], strict=True):
-        along = (end - start)[:, :, None, None]
-        x, y = _COLUMN.astype(np.float32) - start[:, 0, None, None], _ROW.astype(np.float32) - start[:, 1, None, None]
-        part = np.clip((x * along[:, 0] + y * along[:, 1]) / (along**2).sum(1), 0, 1)
-        covered |= (x - part * along[:, 0]) ** 2 + (y - part * along[:, 1]) ** 2 <= radius_px**2
-    return covered
+    axis_px = to_px(points.reshape(-1, 2)).reshape(points.shape).astype(np.float32)
+    pixels = np.stack([_COLUMN.ravel(), _ROW.ravel()], 1)[None].astype(np.float32)
+    covered = axis_distance(pixels, axis_px) <= MOVING_M / planar_arm.M_PER_PX
+    return covered.reshape(len(points), *_COLUMN.shape)
 
 
 def resampled(pictures: Grey, back: NDArray) -> Grey:
@@ -288,12 +289,12 @@ def rearranging_source(
     in_the_open, free_in_the_open = np.flatnonzero(camera.open.all(1)), np.flatnonzero(camera.open[camera.free, 0])
     movable = move_share if len(free) >= FEWEST else 0.0
     fewest = min(len(in_the_open), len(free_in_the_open)) if movable else len(in_the_open)
-    turned_share = 1 - UNTURNED if fewest >= FEWEST else 0.0
-    if not turned_share:
+    unturned = UNTURNED if turn_rad and fewest >= FEWEST else 1.0
+    if unturned == 1:
         in_the_open, free_in_the_open = every, free
 
     def draw(count: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], FloatArray]:
-        turns = rng.random(count) >= 1 - turned_share
+        turns = rng.random(count) >= unturned
         which = picked(turns, every, in_the_open, rng)
         shown, labels = camera.pictures[which].astype(np.float32), camera.theta[which]
         movers = np.flatnonzero(rng.random(count) < movable)
