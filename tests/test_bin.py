@@ -5,7 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_equal
 
 from handeye.envs import scene
-from handeye.envs.bin import Bin, BinConfig, clearance_m, stored_placements, world_of
+from handeye.envs.bin import Bin, clearance_m, stored_placements
+from handeye.envs.bin_config import BinConfig, world_of
 from handeye.errors import Misuse
 
 SMALL = BinConfig(models=3, placements=1)

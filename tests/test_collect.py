@@ -10,8 +10,9 @@ from PIL import Image
 from rich.console import Console
 
 from handeye import cli, collect, episodes, grasp_results
+from handeye.cli.options import MOST_SEEDS
 from handeye.collect import find_policy, seed_of
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import read_column, read_episodes, read_manifest
@@ -25,7 +26,7 @@ CONFIG = GraspConfig(world=WORLD, observe="objects")
 DRIVER = """
 import os, signal, sys
 from handeye import cli, episodes, grasp_results
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 
 grasp_results.world_of = lambda objects: BinConfig(models=2, placements=1)
 grasp_results.WORLDS = 2
@@ -151,9 +152,9 @@ def test_the_manifest_says_what_decided_the_episodes(tmp_path):
 
 
 def test_seeds_of_collections_and_evaluations_never_meet():
-    evaluated = grasp_results.protocol_seeds(cli.MOST_SEEDS - 1, grasp_results.MOST_EPISODES)
+    evaluated = grasp_results.protocol_seeds(MOST_SEEDS - 1, grasp_results.MOST_EPISODES)
     assert evaluated[-1] < seed_of(0, 0) and seed_of(0, grasp_results.MOST_EPISODES) == seed_of(1, 0)
-    assert seed_of(cli.MOST_SEEDS - 1, grasp_results.MOST_EPISODES) < 2**63
+    assert seed_of(MOST_SEEDS - 1, grasp_results.MOST_EPISODES) < 2**63
 
 
 def test_a_simulation_that_diverged_is_left_out_and_replaced(whole, tmp_path, monkeypatch):

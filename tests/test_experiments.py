@@ -9,7 +9,7 @@ import pytest
 
 import handeye
 from handeye import experiments
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.reaching import PlanarReachConfig
 from handeye.envs.rendering import CameraConfig

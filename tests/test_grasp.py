@@ -7,7 +7,7 @@ import torch
 
 import handeye
 from handeye import checkpoint, cli, experiments, grasp, grasp_results
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from handeye import checkpoint, cli, collect, grasp, grasp_logs, grasp_results, run
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column

@@ -20,7 +20,7 @@ from handeye import (
     plots,
     run,
 )
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Failure
 from handeye.grasp import GraspLearning, PriorConfig

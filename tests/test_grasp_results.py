@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from handeye import cli, grasp_results
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Misuse
 from handeye.types import Episode

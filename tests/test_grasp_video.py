@@ -3,7 +3,7 @@ import pytest
 from PIL import ImageColor
 
 from handeye import cli, grasp_results, grasp_video, video
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 

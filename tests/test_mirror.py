@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from handeye.envs import known, rendering
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.errors import Misuse
 from handeye.grasp import GraspLearning

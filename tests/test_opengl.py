@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from handeye.envs import opengl
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.rendering import CAMERAS, CameraConfig
 from handeye.errors import Failure, Misuse

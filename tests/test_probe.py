@@ -3,7 +3,7 @@ import json
 import pytest
 
 from handeye import cli, probe
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig
 
 

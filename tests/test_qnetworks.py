@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from handeye import grasp
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.rendering import CameraConfig
 from handeye.nn import parameter_count

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from handeye.envs import rendering, scene
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Misuse

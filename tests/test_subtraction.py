@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_equal
 
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasp_policies import Oracle
 from handeye.envs.grasping import CLOSE, COSINE, GraspConfig, GraspVectorEnv
 from handeye.envs.subtraction import SubtractionConfig, changed

@@ -136,7 +136,7 @@ def _bin_works() -> Iterator[Finding]:
 
 
 def _small_bin(threads: int) -> Any:
-    from handeye.envs.bin import BinConfig
+    from handeye.envs.bin_config import BinConfig
     from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 
     config = GraspConfig(world=BinConfig(models=2, placements=1), observe="objects")

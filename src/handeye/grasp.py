@@ -14,7 +14,7 @@ from torch import nn
 
 from handeye import checkpoint, grasp_logs
 from handeye.envs import scene
-from handeye.envs.bin import world_of
+from handeye.envs.bin_config import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, differences, need, need_one_of

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from handeye.envs.bin import world_of
+from handeye.envs.bin_config import world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import ENVIRONMENT, GraspConfig, GraspVectorEnv, RewardSource, observation_space
 from handeye.envs.objects import FAMILY_NAMES
