@@ -25,10 +25,12 @@ for beta in 0.2 0.5 0.8 1.0; do
     --finetuned.task-bound 0 --naive.task-bound 0 ${until[@]+"${until[@]}"}
   until=(--until finetuned)
 done
-# What fine-tunes a weaker Initial, on the good one.
-$again --out "$runs/paper-warm" --finetuned.task-bound 0.1 --finetuned.steps 2000 --finetuned.environments 64 \
-  --finetuned.optimiser muon --finetuned.muon-rate 0.003 --finetuned.learning-rate 0.0006 --finetuned.rate-end 0.03 \
-  --finetuned.control-rate 0.001 --until finetuned
+# What fine-tunes a weaker Initial, on the good one and for longer.
+warm() {
+  echo "--$1.task-bound 0.03 --$1.steps 5000 --$1.environments 64 --$1.optimiser muon --$1.muon-rate 0.003"
+  echo "--$1.learning-rate 0.0006 --$1.rate-end 0.03 --$1.control-rate 0.001"
+}
+$again --out "$runs/paper-warm" $(warm finetuned) $(warm naive)
 for share in 0.25 0.5 1.0; do
   $weak --out "$runs/share$share" --adapted.camera-share $share --until control
 done
