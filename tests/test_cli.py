@@ -333,3 +333,8 @@ def test_pictures_writes_training_and_held_out_folders(tmp_path, capsys):
     assert (pictures.read(out / "heldout")[0] == camera_domain.labelled(3, 2, label_noise=False)[0]).all()
     assert main(["pictures", "--out", str(out), "--pictures", "5"]) == 1
     assert "exists already" in one_line(capsys)
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "handeye.cli", "nonsense"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and "no command 'nonsense'" in done.stderr

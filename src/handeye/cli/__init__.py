@@ -288,7 +288,3 @@ def _write_json(content: Any, target: str) -> None:
     from handeye.files import write_whole
 
     write_whole(Path(target), lambda partial: partial.write_text(text + "\n"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
