@@ -6,10 +6,10 @@ import torch
 from numpy.testing import assert_allclose
 
 import handeye
-from handeye import checkpoint, planar_arm, reach, reach_results
+from handeye import checkpoint, planar_arm, reach, reach_results, ship
 from handeye.checkpoint import CheckpointError
 from handeye.envs.reaching import PlanarReachEnv, PlanarReachVectorEnv
-from handeye.errors import Misuse
+from handeye.errors import Failure, Misuse
 from tiny_runs import SHORT, untrained
 
 
@@ -53,30 +53,59 @@ def test_impossible_numbers_of_trials_are_refused(episodes, seed):
 
 
 @pytest.mark.parametrize("kind", ["paper", "keypoints"])
-def test_a_checkpoint_is_small_enough_to_ship_and_acts_as_what_was_trained(tmp_path, kind):
+def test_a_final_checkpoint_acts_as_what_was_trained(tmp_path, kind):
     config = replace(SHORT, networks=kind)
     results = untrained(kind, 0)
     checkpoint.save(tmp_path / "c", reach.final_checkpoint(config, "x", 0, results))
-    assert (tmp_path / "c").stat().st_size <= 3_000_000
     loaded = reach_results.load_nets("c", checkpoint.load(tmp_path / "c"))
     assert loaded.config == config
     control = reach.new_control(kind)
     control.load_state_dict(results["control"])
     theta = torch.rand(50, 5)
-    assert_allclose(loaded.nets["control"][1](theta), control(theta).detach(), atol=0.01)
+    assert_allclose(loaded.nets["control"][1](theta), control(theta).detach(), atol=1e-6)
     for name in ("finetuned", "naive"):
         perception, acting = loaded.nets[name]
         stored = results[name]
         for part, net in (("perception", perception), ("control", acting)):
             for key, value in net.state_dict().items():
-                assert torch.equal(value, stored[f"{part}.{key}"].half().float())
+                assert torch.equal(value, stored[f"{part}.{key}"])
+
+
+@pytest.mark.parametrize("kind", ["paper", "keypoints"])
+def test_what_is_shipped_is_small_and_multiplies_by_the_same_kernels(tmp_path, monkeypatch, kind):
+    results = untrained(kind, 0)
+    results["adapted"] = {key: torch.rand(value.shape) for key, value in results["adapted"].items()}
+    checkpoint.save(
+        tmp_path / "checkpoints" / "final.safetensors",
+        reach.final_checkpoint(replace(SHORT, networks=kind), "reach-quick", 0, results),
+    )
+    monkeypatch.setattr(checkpoint, "shipped_folder", lambda: tmp_path)
+    path = ship.ship(str(tmp_path))
+    assert path == tmp_path / "reach-quick.safetensors" and path.stat().st_size <= 3_000_000
+    loaded = reach_results.load_nets("c", checkpoint.load(path))
+    for key, value in loaded.nets["initial"][0].state_dict().items():
+        trained = results["adapted"][key]
+        assert torch.equal(value, trained.bfloat16().float() if key.endswith("weight") else trained)
+    for key, value in loaded.nets["control"][1].state_dict().items():
+        assert torch.equal(value, results["control"][key])
+    for key, value in loaded.nets["finetuned"][1].state_dict().items():
+        assert_allclose(value, results["finetuned"][f"control.{key}"], rtol=1e-3, atol=1e-7)
+
+
+def test_what_is_too_large_to_ship_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "shipped_folder", lambda: tmp_path)
+    tree = {"task": "grasp", "experiment": "grasp-paper", "weights": {"0.weight": torch.zeros(800_000)}}
+    checkpoint.save(tmp_path / "run", tree)
+    with pytest.raises(Failure, match=r"grasp-paper.*3\.2 MB.*3 MB"):
+        ship.ship(str(tmp_path / "run"))
+    assert not (tmp_path / "grasp-paper.safetensors").exists()
 
 
 def test_initial_is_adapted_perception_with_the_selected_control(file):
     loaded = reach_results.load_nets(file, checkpoint.load(file))
     results = untrained("paper", 0)
     perception, control = loaded.nets["initial"]
-    assert torch.equal(perception.state_dict()["8.bias"], results["adapted"]["8.bias"].half().float())
+    assert torch.equal(perception.state_dict()["8.bias"], results["adapted"]["8.bias"])
     assert control is loaded.nets["control"][1] and loaded.nets["control"][0] is None
 
 

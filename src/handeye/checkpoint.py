@@ -32,10 +32,13 @@ def save(path: Path | str, tree: Tree) -> None:
         Failure: the file cannot be written.
         TypeError: a leaf is of another kind.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    skeleton = json.dumps(_take_arrays(tree, tensors), allow_nan=True)
-    content = to_bytes(tensors, metadata={_KEY: skeleton})
+    content = _to_bytes(tree)
     write_whole(Path(path), lambda partial: partial.write_bytes(content))
+
+
+def size(tree: Tree) -> int:
+    """Bytes of the file that `save` would write."""
+    return len(_to_bytes(tree))
 
 
 def load(path: Path | str) -> Tree:
@@ -57,10 +60,14 @@ def load(path: Path | str) -> Tree:
         raise CheckpointError(f"{path} is corrupt or not a safetensors file ({error})") from error
 
 
+def shipped_folder() -> Path:
+    """Where the package keeps the checkpoints that come with it."""
+    return Path(str(resources.files("handeye") / "shipped"))
+
+
 def shipped() -> dict[str, Path]:
     """Checkpoints that come with the package, by name."""
-    folder = Path(str(resources.files("handeye") / "shipped"))
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(shipped_folder().glob("*.safetensors"))}
 
 
 def find(name: str) -> Path:
@@ -92,6 +99,12 @@ def task_of(name: str) -> str:
     if not isinstance(task, str):
         raise CheckpointError(f"{name} is no final checkpoint: it names no task")
     return task
+
+
+def _to_bytes(tree: Tree) -> bytes:
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = json.dumps(_take_arrays(tree, tensors), allow_nan=True)
+    return to_bytes(tensors, metadata={_KEY: skeleton})
 
 
 def _take_arrays(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:

@@ -296,11 +296,10 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
 
 
 def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What is shipped: the averaged network of the last finished stage in half precision, and its configuration."""
+    """What a training ends with: the averaged network of the last finished stage, and its configuration."""
     stage, of = [(stage, of) for stage, of in trainings(config).items() if stage in results][-1]
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in results[stage].items()}
     about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
-    return about | {"weights": weights}
+    return about | {"weights": results[stage]}
 
 
 def read_config(values: dict[str, Any]) -> GraspLearning:
