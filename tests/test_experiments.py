@@ -54,7 +54,7 @@ def test_reach_paper_keeps_the_numbers_that_the_paper_states():
     assert config.control.exploration == "k-gps"
     for tuning, beta in ((config.finetuned, 0.8), (config.naive, 0.0)):
         assert (tuning.beta, tuning.task_batch, tuning.camera_batch, tuning.epsilon) == (beta, 64, 192, 0.1)
-        assert 0.001 <= tuning.muon_rate <= 0.01
+        assert (tuning.learning_rate, tuning.learning_rate * tuning.rate_end) == (0.01, 0.001)
         assert not tuning.sum_gradients and not tuning.freeze_control
 
 

@@ -25,13 +25,13 @@ for beta in 0.2 0.5 0.8 1.0; do
     --finetuned.task-bound 0 --naive.task-bound 0 ${until[@]+"${until[@]}"}
   until=(--until finetuned)
 done
-# Plain gradient descent at the paper's rates, on the good Initial.
-plainly() {
-  echo "--$1.steps 300 --$1.environments 16 --$1.optimiser sgd --$1.learning-rate 0.01 --$1.rate-end 0.1"
-  echo "--$1.control-rate 0.02 --$1.task-bound 0"
+# What fine-tunes a weaker Initial, on the good one and for longer. paper-warm0 is shipped.
+warm() {
+  echo "--$1.task-bound 0.03 --$1.steps 5000 --$1.environments 64 --$1.optimiser muon --$1.muon-rate 0.003"
+  echo "--$1.learning-rate 0.0006 --$1.rate-end 0.03 --$1.control-rate 0.001"
 }
 for k in 0 1 2; do
-  $again --out "$runs/paper-sgd$k" $(plainly finetuned) $(plainly naive) --finetuned.seed $k --naive.seed $k
+  $again --out "$runs/paper-warm$k" $(warm finetuned) $(warm naive) --finetuned.seed $k --naive.seed $k
 done
 for share in 0.25 0.5 1.0; do
   $weak --out "$runs/share$share" --adapted.camera-share $share --until control
@@ -42,5 +42,5 @@ $weak --out "$runs/rw" --sim.camera-share 1 --sim.steps 1000 --adapted.camera-sh
 for explorer in k-gps epsilon-greedy; do
   $again --out "$runs/$explorer" --control.steps 24000 --control.exploration $explorer --until control
 done
-handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/paper-sgd* "$runs"/sum-gradients "$runs"/frozen-control "$runs"/weak* \
+handeye report "$runs"/paper "$runs"/paper-tuned* "$runs"/paper-warm* "$runs"/sum-gradients "$runs"/frozen-control "$runs"/weak* \
   "$runs"/share* "$runs"/rw "$runs"/k-gps "$runs"/epsilon-greedy "$runs"/best --out "$runs/report"

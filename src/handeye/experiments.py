@@ -42,15 +42,7 @@ def _grasping(name: str) -> Callable[[], Any]:
 
 
 REACH_TUNING = FinetuneConfig(
-    steps=5_000,
-    discount=0.97,
-    optimiser="muon",
-    muon_rate=3e-3,
-    learning_rate=6e-4,
-    rate_end=0.03,
-    control_rate=1e-3,
-    task_bound=0.03,
-    environments=64,
+    steps=300, discount=0.97, optimiser="sgd", learning_rate=0.01, rate_end=0.1, control_rate=0.02
 )
 
 REACH_PAPER = ReachConfig(
@@ -74,28 +66,33 @@ REACH_PAPER = ReachConfig(
 SHORT_ADAPTATION = replace(REACH_PAPER.sim, steps=1_000, camera_share=REACH_PAPER.adapted.camera_share)
 """A thirtieth of the adaptation, at the rates of `sim`."""
 
-BRIEF_TUNING = replace(REACH_TUNING, steps=2_000, rate_end=0.1, task_bound=0.1)
+WARM_TUNING = FinetuneConfig(
+    steps=2_000,
+    discount=0.97,
+    optimiser="muon",
+    muon_rate=3e-3,
+    learning_rate=6e-4,
+    control_rate=1e-3,
+    task_bound=0.1,
+    environments=64,
+)
 
 REACH_WEAK = replace(
     REACH_PAPER,
     sim=replace(REACH_PAPER.sim, steps=15_000),
     adapted=SHORT_ADAPTATION,
-    finetuned=BRIEF_TUNING,
-    naive=replace(BRIEF_TUNING, beta=0.0),
+    finetuned=WARM_TUNING,
+    naive=replace(WARM_TUNING, beta=0.0),
 )
 """Perception that has not adapted to the end leaves the fine-tuning something to mend, as in the paper."""
-
-QUICK_TUNING = FinetuneConfig(
-    steps=100, discount=0.97, optimiser="sgd", learning_rate=0.01, control_rate=0.02, warm_up=1_000
-)
 
 REACH_QUICK = replace(
     REACH_PAPER,
     sim=replace(REACH_PAPER.sim, steps=1_000),
     adapted=SHORT_ADAPTATION,
     control=replace(REACH_PAPER.control, steps=12_000, batch=256),
-    finetuned=QUICK_TUNING,
-    naive=replace(QUICK_TUNING, beta=0.0),
+    finetuned=replace(REACH_PAPER.finetuned, steps=100, warm_up=1_000),
+    naive=replace(REACH_PAPER.naive, steps=100, warm_up=1_000),
 )
 
 REACH_BEST = replace(
@@ -114,7 +111,7 @@ REACH_BEST = replace(
 
 EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
-    "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "2 h", REACH_PAPER),
+    "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.5 h", REACH_PAPER),
     "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "1 h", REACH_WEAK),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
