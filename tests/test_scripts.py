@@ -1,7 +1,8 @@
-"""Every command of the scripts in results/ is one that the program takes."""
+"""Every command of the scripts in results/ is one that the program takes, and tables say what was measured."""
 
 import json
 import os
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -57,3 +58,10 @@ def test_every_command_of_a_study_is_understood(study, tmp_path, monkeypatch):
     assert all(options.until in ("", *stages) for _, _, options, _ in trained)
     # No training is run twice.
     assert len({(name, options.seed, repr(config)) for name, config, options, _ in trained}) == len(trained)
+
+
+def test_tables_of_reaching_say_what_was_measured():
+    pages = runpy.run_path(str(ROOT / "benchmarks" / "reach_tables.py"))["pages"]()
+    assert len(pages) == 4
+    for path, text in pages.items():
+        assert path.read_text() == text, f"{path.name}: run python benchmarks/reach_tables.py"
