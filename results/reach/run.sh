@@ -25,9 +25,9 @@ for beta in 0.2 0.5 0.8 1.0; do
     --finetuned.task-bound 0 --naive.task-bound 0 ${until[@]+"${until[@]}"}
   until=(--until finetuned)
 done
-# What fine-tunes a weaker Initial, on the good one and for longer. paper-warm0 is shipped.
+# What fine-tunes a weaker Initial, on the good one. paper-warm0 is shipped.
 warm() {
-  echo "--$1.task-bound 0.03 --$1.steps 5000 --$1.environments 64 --$1.optimiser muon --$1.muon-rate 0.003"
+  echo "--$1.task-bound 0.03 --$1.steps 3000 --$1.environments 64 --$1.optimiser muon --$1.muon-rate 0.003"
   echo "--$1.learning-rate 0.0006 --$1.rate-end 0.03 --$1.control-rate 0.001"
 }
 for k in 0 1 2; do
