@@ -113,7 +113,7 @@ REACH_BEST = replace(
 
 EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
-    "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.8 h", REACH_PAPER),
+    "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.7 h", REACH_PAPER),
     "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "1 h", REACH_WEAK),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
