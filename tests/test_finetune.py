@@ -49,6 +49,20 @@ def test_seeing_and_acting_are_learnt_together():
     assert np.mean([episode.terminated for episode in ended]) == 1.0
 
 
+def test_nesterov_momentum_by_hand():
+    learning = stage(optimiser="sgd", learning_rate=0.1, control_rate=0.5, momentum=0.9)
+    before = weights(learning.net)
+    for _ in range(2):
+        for optimiser in learning.learner.optimisers:
+            for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+                parameter.grad = torch.ones_like(parameter)
+            optimiser.step()
+    # Speeds 1 and 1.9, each looked ahead by momentum: 1 + 0.9 · 1, then 1 + 0.9 · 1.9.
+    for name, value in weights(learning.net).items():
+        rate = 0.1 if name.startswith("perception") else 0.05
+        torch.testing.assert_close(before[name] - value, torch.full_like(value, rate * (1.9 + 2.71)))
+
+
 def test_frozen_control_is_left_alone():
     learning = stage(freeze_control=True)
     before = weights(learning.net)

@@ -52,6 +52,7 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     except Interrupted as stop:
         again = f"handeye train {name} --seed {options.seed} --out {shlex.quote(str(folder))} --resume"
         again += f" --until {options.until}" if options.until else ""
+        again += f" --reuse {shlex.quote(options.reuse)}" if options.reuse else ""
         if spread:
             again += f" --runner ray --collectors {options.collectors} --updaters {options.updaters}"
         raise Interrupted(f"{stop}; to go on: {again}") from stop

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,8 @@ class FinetuneConfig:
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
     optimiser: Literal["adam", "sgd", "muon"] = "adam"
     """`muon`: on the kernels of perception's convolutions, and Adam on the rest."""
+    momentum: float = 0.0
+    """Nesterov momentum of `sgd`, perception's and control's."""
     muon_rate: float = 0.003
     learning_rate: float = 0.001
     """At the start; it falls exponentially."""
@@ -79,6 +82,7 @@ class FinetuneConfig:
         need_one_of(self, "optimiser", ("adam", "sgd", "muon"))
         need_one_of(self, "targets", ("seen", "true"))
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
+        need(self, ("momentum",), 0, 0.9999)
 
 
 class Combined(nn.Module):
@@ -91,7 +95,9 @@ class Combined(nn.Module):
 
 def _optimisers(net: Combined, config: FinetuneConfig) -> list[torch.optim.Optimizer]:
     """Those of perception, then that of control, unless it is frozen."""
-    descent = torch.optim.SGD if config.optimiser == "sgd" else torch.optim.Adam
+    descent: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    if config.optimiser == "sgd":
+        descent = partial(torch.optim.SGD, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.optimiser == "muon":
         optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
     else:
