@@ -114,7 +114,7 @@ EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "1.7 h", REACH_PAPER),
     "reach-warm": Experiment("reach", "the same, fine-tuned by Muon: shipped as reach-paper", "2 h", REACH_WARM),
-    "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "1 h", REACH_WEAK),
+    "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "45 min", REACH_WEAK),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
         "grasp", "positions of objects instead of pictures: all learns", "15 min", _grasping("STATE")
