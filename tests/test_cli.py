@@ -103,11 +103,24 @@ def test_a_run_killed_while_it_saves_ends_in_the_same_weights(whole, tmp_path):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(whole, tmp_path):
     out = tmp_path / "a folder"
-    ended = train(out, *TINY, stage="control", step=10, how="SIGINT")
+    other = tmp_path / "other"
+    (other / "checkpoints").mkdir(parents=True)
+    ended = train(out, *TINY, "--reuse", str(other), stage="control", step=10, how="SIGINT")
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     told = [line for line in ended.stderr.splitlines() if line.startswith("handeye: stopped in control at step")]
     command = shlex.split(told[-1].split("to go on: ")[1])
-    assert command == ["handeye", "train", "reach-quick", "--seed", "0", "--out", str(out), "--resume"]
+    assert command == [
+        "handeye",
+        "train",
+        "reach-quick",
+        "--seed",
+        "0",
+        "--out",
+        str(out),
+        "--resume",
+        "--reuse",
+        str(other),
+    ]
     assert main(command[1:]) == 0
     assert final(out) == final(whole)
 
