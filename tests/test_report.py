@@ -157,11 +157,12 @@ def test_sweeps_and_repetitions_come_from_the_runs_that_differ(tmp_path, monkeyp
         tiny_runs.make_run(tmp_path / "again", seed=2, finetuned=other),
         tiny_runs.make_run(tmp_path / "share", seed=3, adapted=PerceptionConfig(camera_share=0.25)),
         tiny_runs.make_run(tmp_path / "alone", seed=4, sim=alone, adapted=alone),
+        tiny_runs.make_run(tmp_path / "seen", seed=5, until="finetuned", finetuned=FinetuneConfig(beta=1.0)),
     ]
     html, _ = spoken(runs, tmp_path / "out")
     tables = tmp_path / "out" / "tables"
     beta = json.loads((tables / "beta.json").read_text())["rows"]
-    assert [(row["β"], row["networks"]) for row in beta] == [(0.0, 3), (0.5, 1), (0.8, 2)]
+    assert [(row["β"], row["networks"]) for row in beta] == [(0.0, 3), (0.5, 1), (0.8, 2), (1.0, 1)]
     share = json.loads((tables / "camera-share.json").read_text())["rows"]
     assert [row["share of camera pictures"] for row in share] == [0.0, 0.25, 0.75, "RW: camera pictures alone"]
     assert share[-1]["networks"] == 1 and share[-1]["sim perception px"] > 0

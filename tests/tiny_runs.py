@@ -26,7 +26,7 @@ def untrained(kind: str, seed: int) -> dict[str, Any]:
     return {"sim": sight["sim"], "adapted": sight["adapted"], "control": control, **tuned}
 
 
-def make_run(folder: Path, finished: bool = True, seed: int = 0, **changes: Any) -> Path:
+def make_run(folder: Path, finished: bool = True, seed: int = 0, until: str = "naive", **changes: Any) -> Path:
     """A run of reach-quick in `folder` whose configuration has `changes`; `seed` decides its weights."""
     config = dataclasses.replace(SHORT, **changes)
     run.write_config(folder, "reach-quick", seed, config)
@@ -37,6 +37,7 @@ def make_run(folder: Path, finished: bool = True, seed: int = 0, **changes: Any)
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if finished:
-        tree = reach.final_checkpoint(config, "reach-quick", seed, untrained(config.networks, seed))
+        results, done = untrained(config.networks, seed), reach.STAGES[: reach.STAGES.index(until) + 1]
+        tree = reach.final_checkpoint(config, "reach-quick", seed, {name: results[name] for name in done})
         checkpoint.save(folder / "checkpoints" / "final.safetensors", tree)
     return folder

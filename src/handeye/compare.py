@@ -159,7 +159,7 @@ def beta_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
         for run in group:
             tuned, naive = run.about["config"]["finetuned"], run.about["config"]["naive"]
             points.add(tuned["beta"], run, "finetuned")
-            if {**naive, "beta": 0, "seed": 0} == {**tuned, "beta": 0, "seed": 0}:
+            if run.has("naive") and {**naive, "beta": 0, "seed": 0} == {**tuned, "beta": 0, "seed": 0}:
                 points.add(naive["beta"], run, "naive")
         sweeps.append(Sweep("beta", f"β of fine-tuning, {group[0].experiment}", "β", points.found))
     return _several(sweeps)

@@ -282,9 +282,11 @@ def _comparisons(report: Report) -> list[str]:
     parts = [report.out.table(compare.runs_table(findings, runs))] if len(runs) > 1 else []
     seeds = compare.seeds_table(findings, runs)
     parts.append(report.out.table(seeds) if seeds else paragraph(ASK["seeds"]))
-    sighted = [run for run in report.runs if run.has("sim_only", "initial")]
-    for name, sweeps, swept in (("beta", compare.beta_sweeps, runs), ("camera-share", compare.share_sweeps, sighted)):
-        found = sweeps(findings, swept)
+    for name, sweeps, needed in (
+        ("beta", compare.beta_sweeps, ("finetuned",)),
+        ("camera-share", compare.share_sweeps, ("sim_only", "initial")),
+    ):
+        found = sweeps(findings, [run for run in report.runs if run.has(*needed)])
         for sweep in found:
             parts += [
                 report.out.table(sweep.table()),
