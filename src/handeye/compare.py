@@ -154,7 +154,7 @@ def net_figures(findings: Findings, run: Run, net: str, acts: bool = True) -> di
 def beta_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
     """Fine-tuned networks by β; the naive ones are β = 0 where nothing else is different."""
     sweeps = []
-    for group in _swept(variants(runs, ("finetuned.beta",))):
+    for group in _swept(variants([run for run in runs if run.has("finetuned")], ("finetuned.beta",))):
         points = _Points(findings)
         for run in group:
             tuned, naive = run.about["config"]["finetuned"], run.about["config"]["naive"]
@@ -170,6 +170,7 @@ def share_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
 
     Beside them RW: those whose perception never saw the simulator.
     """
+    runs = [run for run in runs if run.has("sim_only", "initial")]
     alone = [run for run in runs if all(run.about["config"][k]["camera_share"] == 1 for k in ("sim", "adapted"))]
     sweeps = []
     for group in _swept(variants([run for run in runs if run not in alone], ("adapted.camera_share", "finetuned"))):

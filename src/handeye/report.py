@@ -282,11 +282,8 @@ def _comparisons(report: Report) -> list[str]:
     parts = [report.out.table(compare.runs_table(findings, runs))] if len(runs) > 1 else []
     seeds = compare.seeds_table(findings, runs)
     parts.append(report.out.table(seeds) if seeds else paragraph(ASK["seeds"]))
-    for name, sweeps, needed in (
-        ("beta", compare.beta_sweeps, ("finetuned",)),
-        ("camera-share", compare.share_sweeps, ("sim_only", "initial")),
-    ):
-        found = sweeps(findings, [run for run in report.runs if run.has(*needed)])
+    for name, sweeps in (("beta", compare.beta_sweeps), ("camera-share", compare.share_sweeps)):
+        found = sweeps(findings, report.runs)
         for sweep in found:
             parts += [
                 report.out.table(sweep.table()),
