@@ -11,8 +11,7 @@ from handeye.envs import bin as bin_
 from handeye.envs import known, objects
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasp_policies import Oracle, Scripted
-from handeye.envs.grasping import CLOSE, COSINE, OPEN, TERMINATE, GraspConfig, GraspVectorEnv
-from handeye.envs.grasping_single import GraspEnv
+from handeye.envs.grasping import CLOSE, COSINE, OPEN, TERMINATE, GraspConfig, GraspEnv, GraspVectorEnv
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Misuse
 

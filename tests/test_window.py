@@ -40,15 +40,16 @@ def screen(monkeypatch):
     return ours
 
 
-def test_human_mode_shows_the_large_picture_after_reset_and_every_step(screen):
-    env = gym.make("handeye/PlanarReach-v0", render_mode="human")
-    like = gym.make("handeye/PlanarReach-v0", render_mode="rgb_array")
+@pytest.mark.parametrize(("name", "size"), [("handeye/PlanarReach-v0", b"504 504"), ("handeye/Grasp-v0", b"640 512")])
+def test_human_mode_shows_the_large_picture_after_reset_and_every_step(screen, name, size):
+    env, like = gym.make(name, render_mode="human"), gym.make(name, render_mode="rgb_array")
+    action = np.ones_like(env.action_space.sample())
     for each in (env, like):
         each.reset(seed=3)
-        each.step(2)
+        each.step(action)
     assert env.render() is None
     assert [kind for kind, _ in screen.shown] == ["ppm", "ppm"]
-    assert screen.shown[-1][1] == b"P6 504 504 255\n" + like.render().tobytes()
+    assert screen.shown[-1][1] == b"P6 %s 255\n" % size + like.render().tobytes()
     env.close()
     assert not screen.open
 

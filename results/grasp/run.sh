@@ -4,19 +4,15 @@
 set -eu
 runs=${1:-runs/grasp}
 results=${2:-results/grasp}
-all=()
+. "$(dirname "$0")/../study.sh"
 
 # study NAME EXPERIMENT OPTION…: train, then 700 grasps of held-out objects.
 study() {
-  local name=$1 experiment=$2 folder=$runs/$1 resume=()
-  shift 2
-  all+=("$folder")
-  [ -f "$results/evaluate-$name-heldout.json" ] && [ -d "$folder" ] && return
-  [ -f "$folder/config.json" ] && resume=(--resume)
-  [ -f "$folder/checkpoints/final.safetensors" ] ||
-    handeye train "$experiment" --out "$folder" "$@" ${resume[@]+"${resume[@]}"}
-  cp "$folder/metrics.jsonl" "$results/metrics-$name.jsonl"
-  handeye evaluate "$folder" --episodes 700 --json "$results/evaluate-$name-heldout.json"
+  finish "$@"
+  cp "$folder/metrics.jsonl" "$results/metrics-$1.jsonl"
+  local figures=$results/evaluate-$1-heldout.json
+  [ "$figures" -nt "$folder/checkpoints/final.safetensors" ] ||
+    handeye evaluate "$folder" --episodes 700 --json "$figures"
 }
 
 for seed in 0 1 2; do

@@ -3,22 +3,13 @@
 # is finished is kept and what was stopped goes on, so the same command can be given again.
 set -eu
 runs=${1:-runs/reach}
-all=()
+. "$(dirname "$0")/../study.sh"
 
-# study NAME EXPERIMENT OPTION…
-study() {
-  local folder=$runs/$1 experiment=$2 resume=()
-  shift 2
-  all+=("$folder")
-  [ -f "$folder/config.json" ] && resume=(--resume)
-  [ -f "$folder/checkpoints/final.safetensors" ] ||
-    handeye train "$experiment" --out "$folder" "$@" ${resume[@]+"${resume[@]}"}
-}
-again() { study "$@" --reuse "$runs/paper0"; }
-weak() { study "$1" reach-weak "${@:2}" --reuse "$runs/weak0"; }
+again() { finish "$@" --reuse "$runs/paper0"; }
+weak() { finish "$1" reach-weak "${@:2}" --reuse "$runs/weak0"; }
 
-study best reach-best
-study paper0 reach-paper
+finish best reach-best
+finish paper0 reach-paper
 # The fine-tuning of each kind three times. warm0 is shipped as reach-paper.
 again warm0 reach-warm
 again weak0 reach-weak

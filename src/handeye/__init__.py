@@ -13,7 +13,7 @@ gymnasium.register(
 )
 gymnasium.register(
     "handeye/Grasp-v0",
-    entry_point="handeye.envs.grasping_single:GraspEnv",
+    entry_point="handeye.envs.grasping:GraspEnv",
     vector_entry_point="handeye.envs.grasping:GraspVectorEnv",
 )
 

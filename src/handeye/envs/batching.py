@@ -37,8 +37,3 @@ def ends(observation: Observation, info: dict[str, Any], over: NDArray[np.bool_]
     for i in np.flatnonzero(mask):
         final[i] = {key: value[i] for key, value in observation.items()}
     return {"final_obs": final, "_final_obs": mask, "final_info": info, "_final_info": mask}
-
-
-def first(batched: dict[str, Any]) -> dict[str, Any]:
-    """What a batch of one says of its one environment."""
-    return {key: value[0] for key, value in batched.items()}

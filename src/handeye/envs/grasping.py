@@ -16,6 +16,7 @@ from handeye.envs.bin import Bin
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.course import Course
 from handeye.envs.rendering import CameraConfig, Look
+from handeye.envs.single import SingleEnv
 from handeye.envs.subtraction import Judge, SubtractionConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
@@ -320,3 +321,14 @@ class GraspVectorEnv(gym.vector.VectorEnv):
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Large pictures (512, 640, 3) over the shoulder, one an environment."""
         return None if self.render_mode is None else tuple(self.picture(LARGE))
+
+
+class GraspEnv(SingleEnv):
+    """One bin."""
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 5}  # noqa: RUF012
+    make_batch, title = GraspVectorEnv, ENVIRONMENT
+
+    def ease(self, share: float) -> None:
+        """As of the vector environment."""
+        self.batch.ease(share)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from handeye import planar_arm
 from handeye.envs import camera_domain, reach_pictures
-from handeye.envs.batching import MODES, ends, first, need_batch, reseed
-from handeye.envs.window import Window
+from handeye.envs.batching import MODES, ends, need_batch, reseed
+from handeye.envs.single import SingleEnv
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import Observation, Policy
 
+ENVIRONMENT = "handeye/PlanarReach-v0"
 ACTIONS = 9
 HOLD = 1
 DOMAINS = ("sim", "camera")
@@ -235,48 +236,11 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
             rng.bit_generator.state = saved
 
 
-class PlanarReachEnv(gym.Env):
-    """One planar arm: the vector environment with N = 1, without the batch axis; `human` shows it in a window."""
+class PlanarReachEnv(SingleEnv):
+    """One planar arm."""
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 25}  # noqa: RUF012
-
-    def __init__(self, config: PlanarReachConfig | None = None, render_mode: str | None = None, **fields: Any) -> None:
-        pictures = "rgb_array" if render_mode == "human" else render_mode
-        self.batch = PlanarReachVectorEnv(1, config, "disabled", pictures, **fields)
-        self.render_mode = render_mode
-        self.window = Window("handeye/PlanarReach-v0", self.metadata["render_fps"]) if render_mode == "human" else None
-        self.observation_space = self.batch.single_observation_space
-        self.action_space = self.batch.single_action_space
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple:
-        super().reset(seed=seed)
-        batched = {key: np.asarray(value)[None] for key, value in (options or {}).items()}
-        observation, info = self.batch.reset(seed=seed, options=batched)
-        self._show()
-        return first(observation), first(info)
-
-    def step(self, action: int) -> tuple:
-        """Move one joint. Raises: RuntimeError after the end of the episode."""
-        if self.batch.done[0]:
-            raise RuntimeError("the episode has ended: call reset() before step()")
-        observation, reward, terminated, truncated, info = self.batch.step(np.array([action]))
-        self._show()
-        return first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), first(info)
-
-    def render(self) -> NDArray[np.uint8] | None:
-        """A large colour picture (504, 504, 3) in mode `rgb_array`; `human` shows each by itself."""
-        frames = self.batch.render()
-        return frames[0] if frames is not None and self.window is None else None
-
-    def _show(self) -> None:
-        if self.window is not None:
-            (frame,) = self.batch.render() or ()
-            self.window.show(frame)
-
-    def close(self) -> None:
-        if self.window is not None:
-            self.window.close()
-            self.window = None
+    make_batch, title = PlanarReachVectorEnv, ENVIRONMENT
 
 
 def guide(env: PlanarReachVectorEnv, tolerance_steps: float = 1.0, polish: bool = False) -> Policy:
