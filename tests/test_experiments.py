@@ -14,7 +14,7 @@ from handeye.envs.grasping import GraspConfig
 from handeye.envs.reaching import PlanarReachConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.experiments import EXPERIMENTS
-from handeye.grasp import GraspLearning, PriorConfig
+from handeye.grasp_config import GraspLearning, PriorConfig
 from handeye.modular.control import ControlConfig
 from handeye.modular.finetune import FinetuneConfig
 from handeye.modular.perception import PerceptionConfig

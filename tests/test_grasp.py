@@ -11,10 +11,10 @@ from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse
-from handeye.grasp import GraspLearning
+from handeye.grasp_config import GraspLearning, PriorConfig, read_config
 from handeye.metrics import read_rows
 from handeye.nn import weights_of
-from handeye.qtopt.networks import CompactConfig
+from handeye.qtopt.networks import CompactConfig, Inputs
 from handeye.qtopt.run_local import RunConfig
 
 TINY = [
@@ -50,15 +50,15 @@ def run(tmp_path_factory):
 def test_every_experiment_survives_being_written_and_read(name):
     config = experiments.find(name).config
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert grasp.read_config(stored) == config
+    assert read_config(stored) == config
     with pytest.raises(KeyError):
-        grasp.read_config({**stored, "colour": 3})
+        read_config({**stored, "colour": 3})
 
 
 def test_what_is_newer_than_a_run_has_its_default():
     stored = dataclasses.asdict(GraspLearning(network="state"))
     del stored["labels"]["objective"]
-    assert grasp.read_config(stored) == GraspLearning(network="state")
+    assert read_config(stored) == GraspLearning(network="state")
 
 
 @pytest.mark.parametrize("name", grasping())
@@ -169,6 +169,26 @@ def test_a_bottleneck_is_evaluated_by_its_pictures_and_its_prior_by_the_truth(mo
     assert cli.main(["evaluate", str(early), "--episodes", "3"]) == 0
 
 
+def test_members_are_trained_apart_and_decide_together(run, tmp_path, capsys):
+    folder = tmp_path / "two"
+    command = ["train", "grasp-state", "--out", str(folder), *TINY, "--members", "2"]
+    assert cli.main([*command, "--reuse", str(run)]) == 0
+    first, second = weights(folder), weights(folder, "qtopt-2")
+    assert equal(first, weights(run)) and not equal(first, second)
+    assert {row["stage"] for row in read_rows(folder / "metrics.jsonl")} == {"qtopt-2"}
+    both = grasp_results.load(str(folder))
+    alone = [grasp.load_net(both.config.alone, own) for own in (first, second)]
+    inputs, action = Inputs(torch.rand(3, 20), torch.rand(3, 7)), torch.rand(3, 5, 8)
+    logits = [net.score(net.encode(inputs)[0], action) for net in (both.net, *alone)]
+    torch.testing.assert_close(logits[0], (logits[1] + logits[2]) / 2)
+    assert cli.main(["evaluate", str(folder), "--episodes", "3"]) == 0
+    # What is joined cannot begin what is alone, but what is joined alike.
+    again = ["train", "grasp-state", *TINY, "--start", str(folder)]
+    assert cli.main([*again, "--out", str(tmp_path / "alone")]) == 2
+    assert "members was 2, is 1" in capsys.readouterr().err
+    assert cli.main([*again, "--out", str(tmp_path / "again"), "--members", "2"]) == 0
+
+
 def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
     assert cli.main(["evaluate", "grasp:orakel"]) == 2
     assert "grasp:oracle" in capsys.readouterr().err
@@ -179,7 +199,7 @@ def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
 
 
 def test_configurations_that_fit_nothing_are_refused():
-    for wrong in ({"prior": grasp.PriorConfig(rounds=3)}, {"run": RunConfig(sight_rounds=3)}):
+    for wrong in ({"prior": PriorConfig(rounds=3)}, {"run": RunConfig(sight_rounds=3)}):
         with pytest.raises(Misuse, match="bottleneck"):
             GraspLearning(**wrong)
     with pytest.raises(Misuse, match="472"):

@@ -13,7 +13,7 @@ from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
 from handeye.errors import Failure, Misuse
-from handeye.grasp import GraspLearning
+from handeye.grasp_config import GraspLearning, PriorConfig
 from handeye.metrics import read_rows
 from handeye.qtopt.run_local import RunConfig
 from handeye.types import Provenance
@@ -155,7 +155,7 @@ def test_a_corrupt_store_is_one_line_that_names_the_file(logs, tmp_path, capsys)
 
 
 def test_start_and_prior_exclude_each_other():
-    config = grasp.PriorConfig(rounds=3)
+    config = PriorConfig(rounds=3)
     net = replace(GraspLearning().net, sight="bottleneck")
     with pytest.raises(Misuse, match=r"prior\.rounds=0"):
         GraspLearning(net=net, prior=config, start="somewhere")

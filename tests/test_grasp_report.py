@@ -23,7 +23,7 @@ from handeye import (
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.errors import Failure
-from handeye.grasp import GraspLearning, PriorConfig
+from handeye.grasp_config import GraspLearning, PriorConfig
 from handeye.grasp_findings import GRASPED, Grasp
 from handeye.qtopt.cem import best_actions
 from handeye.qtopt.networks import CompactConfig, scorer, to_inputs

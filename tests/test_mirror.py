@@ -6,7 +6,7 @@ from handeye.envs import known, rendering
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.errors import Misuse
-from handeye.grasp import GraspLearning
+from handeye.grasp_config import GraspLearning
 from handeye.qtopt import mirror
 from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ
 from handeye.qtopt.workers import LabelConfig

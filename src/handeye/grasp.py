@@ -1,12 +1,11 @@
-"""The grasping system put together: its configuration, its stages in order, and its final checkpoint."""
+"""The grasping system put together: its networks, its stages in order, and its final checkpoint."""
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +16,18 @@ from handeye.envs import scene
 from handeye.envs.bin_config import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
-from handeye.errors import Misuse, differences, need, need_one_of
+from handeye.errors import Misuse, differences
 from handeye.frames import Fields
+from handeye.grasp_config import CONTROL, GraspLearning, Observe, member_stages, read_config, trainings
 from handeye.nn import seeded, weights_of
-from handeye.qtopt.acting import Greedy, NoiseConfig
-from handeye.qtopt.actions import ActionBounds
-from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.acting import Greedy
+from handeye.qtopt.members import Members, part
 from handeye.qtopt.mirror import BothWays
-from handeye.qtopt.networks import CompactConfig, PictureQ, QNetwork, StateQ
-from handeye.qtopt.paper_network import SIZE_PX, PaperQ
-from handeye.qtopt.run_local import LocalRunner, RunConfig, Workers
+from handeye.qtopt.networks import PictureQ, QNetwork, StateQ
+from handeye.qtopt.paper_network import PaperQ
+from handeye.qtopt.run_local import LocalRunner, Workers
 from handeye.qtopt.spatial_network import SpatialQ, View
-from handeye.qtopt.workers import BellmanUpdater, Collector, Crew, LabelConfig, LearnConfig, PolicyOf
+from handeye.qtopt.workers import BellmanUpdater, Collector, Crew, PolicyOf
 from handeye.rollout import episodes
 from handeye.run import Plan, Results
 from handeye.types import Policy
@@ -37,120 +36,16 @@ OBJECT_HEIGHT_M = 0.02
 """Of an object's middle, about, above the tray's bottom."""
 MIDWAY_WORLDS, MIDWAY_SEED = 50, 6_000_000
 """Episodes of each kind of objects in an evaluation during training: others than those of the protocol."""
-Observe = Literal["image", "objects", "both"]
+MEMBER_SEEDS = 1_000
+"""From the seed of one member's training to that of the next."""
 GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
 """Policies of the world, built for an environment and a generator for each of its bins."""
 
 
-@dataclass(frozen=True)
-class PriorConfig:
-    """Control on the true Θ, before it sees through the bottleneck; the rest is as in the main training.
-
-    Raises ValueError for values that make no training.
-    """
-
-    rounds: int = 0
-    """0: none; control begins untrained."""
-    updates: int = 60
-    learn: LearnConfig = LearnConfig(batch=256, learning_rate=1e-3, average_rate=0.01)
-
-    def __post_init__(self) -> None:
-        need(self, ("rounds", "updates"), 0, 1_000_000)
-
-
-@dataclass(frozen=True)
-class GraspLearning:
-    """One training of grasping, whole. Raises ValueError for values that make none."""
-
-    env: GraspConfig = field(default_factory=GraspConfig)
-    network: Literal["state", "picture", "paper"] = "picture"
-    """`state`: the true Θ; `picture`: small pictures; `paper`: the paper's, for 472×472 pictures."""
-    net: CompactConfig = CompactConfig()
-    """Of `state` and `picture`."""
-    guide: Literal["oracle", "scripted"] = "oracle"
-    """Whom exploration follows where it is guided."""
-    run: RunConfig = RunConfig()
-    labels: LabelConfig = LabelConfig()
-    learn: LearnConfig = LearnConfig()
-    prior: PriorConfig = PriorConfig()
-    """Of `net.sight` bottleneck."""
-    noise: NoiseConfig = NoiseConfig()
-    collecting: MaximiserConfig = MaximiserConfig()
-    """How actions are chosen in collecting."""
-    acting: MaximiserConfig = MaximiserConfig()
-    """How they are chosen in evaluations, and at last."""
-    both_ways: bool = False
-    """Whether evaluations, and the policy at last, ask the network about the mirror image too: see qtopt/mirror.py."""
-    logs: tuple[str, ...] = ()
-    """Folders of `handeye collect` that the memory of scripted and guided episodes begins with."""
-    start: str = ""
-    """A checkpoint whose weights the network begins with; empty: untrained."""
-
-    def __post_init__(self) -> None:
-        need_one_of(self, "network", ("state", "picture", "paper"))
-        need_one_of(self, "guide", tuple(GUIDES))
-        view = self.env.view
-        if self.network == "picture" and self.net.merge == "spatial" and not self._knows_places:
-            raise Misuse(
-                "net.merge=spatial needs env.view.camera=follow, or shoulder with env.show_pose, got "
-                f"{self.env.view.camera} and {self.env.show_pose}"
-            )
-        if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
-            raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
-        self._need_mirror()
-        self._need_stages()
-
-    def _need_mirror(self) -> None:
-        """Raises: Misuse for a mirror image of what is not alike on both sides."""
-        camera = self.env.view.camera
-        alike = camera == "follow" or self.network == "state"
-        if self.labels.mirror and not alike:
-            raise Misuse(f"labels.mirror needs env.view.camera=follow, got {camera}")
-        if self.both_ways and (self.network == "state" or not alike):
-            raise Misuse(
-                f"both_ways needs pictures by env.view.camera=follow, got {self.network}, {camera}: give --no-both-ways"
-            )
-
-    def _need_stages(self) -> None:
-        """Raises: Misuse for stages that have nothing to do or nothing to begin with."""
-        if self.prior.rounds and (self.network, self.net.sight) != ("picture", "bottleneck"):
-            raise Misuse(f"prior.rounds needs net.sight=bottleneck, got {self.network} and {self.net.sight}")
-        if self.prior.rounds and self.start:
-            raise Misuse(f"start={self.start} brings its own control: give prior.rounds=0")
-        if not self.run.collect and not self.logs:
-            raise Misuse("run.collect=False leaves nothing to learn from: give --logs")
-        if self.run.sight_rounds and not self._tells:
-            raise Misuse(f"run.sight_rounds needs net.sight=aux or bottleneck, got {self.network} and {self.net.sight}")
-
-    @property
-    def _knows_places(self) -> bool:
-        """Whether it is known where in a picture a displacement leads."""
-        camera = self.env.view.camera
-        return camera == "follow" or (camera == "shoulder" and self.env.show_pose)
-
-    @property
-    def _tells(self) -> bool:
-        """Whether the network tells Θ̂."""
-        return self.network == "picture" and self.net.sight != "pixels"
-
-    @property
-    def observed(self) -> GraspConfig:
-        """The environment, observed as training needs it: what the simulator knows is a label, never an input."""
-        observe: Observe = "objects" if self.network == "state" else "both" if self._tells else "image"
-        return dataclasses.replace(self.env, observe=observe)
-
-    @property
-    def bounds(self) -> ActionBounds:
-        return bounds_of(self.env)
-
-
-def bounds_of(env: GraspConfig) -> ActionBounds:
-    """What an action may be in this environment."""
-    return ActionBounds(env.move_m, env.turn_rad, env.termination == "learned")
-
-
 def new_net(config: GraspLearning) -> Any:
-    """An untrained Q-network."""
+    """An untrained Q-network, of as many members as are configured."""
+    if config.members > 1:
+        return Members([new_net(config.alone) for _ in range(config.members)])
     space = observation_space(config.env)["state"]
     state = int(np.prod(space.shape or ()))
     if config.network == "paper":
@@ -185,27 +80,6 @@ def fields(config: GraspConfig) -> Fields:
     return {name: (space.shape or (), space.dtype.type if space.dtype else float) for name, space in spaces.items()}
 
 
-def control_of(config: GraspLearning) -> GraspLearning | None:
-    """The training of control on the true Θ that comes first, if one does; it is the same for all ways of seeing."""
-    prior, usual = config.prior, CompactConfig()
-    if not prior.rounds:
-        return None
-    first = min(config.run.first_rounds, prior.rounds)
-    run = dataclasses.replace(
-        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
-    )
-    net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
-    return dataclasses.replace(
-        config, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig(), both_ways=False
-    )
-
-
-def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
-    """What each stage trains, in order."""
-    control = control_of(config)
-    return ({"control": control} if control else {}) | {"qtopt": config}
-
-
 def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
     """The stages of a training, in this process or with a `crew`; the replay memory is kept in the run's folder.
 
@@ -219,15 +93,19 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
         _ray().join(crew, config.run.environments)
 
     def beginning(stage: str, of: GraspLearning) -> Callable[[Results, Path], LocalRunner]:
+        member = 0 if stage == CONTROL else member_stages(config).index(stage)
+        own = seed + MEMBER_SEEDS * member
+
         def begin(results: Results, folder: Path) -> LocalRunner:
-            with seeded(seed):
+            with seeded(own):
                 net = new_net(of)
-            if "control" in results:
-                net.body.load_state_dict(weights_of("body", results["control"]))
+            if CONTROL in results:
+                net.body.load_state_dict(weights_of("body", results[CONTROL]))
             if started is not None:
-                net.load_state_dict(started)
+                net.load_state_dict(weights_of(part(member), started) if config.members > 1 else started)
+            # A member's memory takes the place of the one before.
             memory = folder / "replay"
-            return _runner(of, net, seed, memory if stage == "qtopt" else memory / stage, crew)
+            return _runner(of, net, own, memory / stage if stage == CONTROL else memory, crew)
 
         return begin
 
@@ -249,7 +127,7 @@ def start_weights(config: GraspLearning) -> dict[str, torch.Tensor]:
 def _shape(config: GraspLearning) -> dict[str, Any]:
     """What decides which weights a network has."""
     view, state = config.env.view, observation_space(config.env)["state"].shape
-    shape = {"network": config.network, "net": dataclasses.asdict(config.net)}
+    shape = {"network": config.network, "net": dataclasses.asdict(config.net), "members": config.members}
     return shape | {"picture": (view.height_px, view.width_px), "state": state}
 
 
@@ -296,30 +174,17 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
 
 
 def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results: Results) -> checkpoint.Tree:
-    """What a training ends with: the averaged network of the last finished stage, and its configuration."""
-    stage, of = [(stage, of) for stage, of in trainings(config).items() if stage in results][-1]
-    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
-    return about | {"weights": results[stage]}
+    """What a training ends with: the averaged networks of all finished members, and their configuration.
 
-
-def read_config(values: dict[str, Any]) -> GraspLearning:
-    """A configuration from the nested dictionary that `dataclasses.asdict` makes of it."""
-    return _read(GraspLearning, values)
-
-
-def _read(kind: Any, values: dict[str, Any]) -> Any:
-    """A dataclass from a nested dictionary of its fields; what an older version did not have is as by default.
-
-    Raises: KeyError for other fields.
+    Where none is finished, it is control.
     """
-    default = kind()
-    unknown = values.keys() - {f.name for f in dataclasses.fields(kind)}
-    if unknown:
-        raise KeyError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
-    parts = {name: getattr(default, name) for name in values}
-    nested = {name: _read(type(part), values[name]) for name, part in parts.items() if dataclasses.is_dataclass(part)}
-    plain = {name: tuple(value) if isinstance(parts[name], tuple) else value for name, value in values.items()}
-    return kind(**plain | nested)
+    done = [results[stage] for stage in member_stages(config) if stage in results]
+    weights = done[0] if done else results[CONTROL]
+    if len(done) > 1:
+        weights = {f"{part(k)}.{name}": value for k, own in enumerate(done) for name, value in own.items()}
+    of = dataclasses.replace(config, members=len(done)) if done else trainings(config)[CONTROL]
+    about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
+    return about | {"weights": weights}
 
 
 def judge(config: GraspLearning, net: QNetwork) -> QNetwork:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from handeye import experiments, grasp
+from handeye.grasp_config import GraspLearning
 from handeye.nn import low_precision
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.cem import MaximiserConfig, best_actions
@@ -108,7 +109,7 @@ def learner(peak: float) -> dict[str, Any]:
     return {"value": value, "unit": "updates/s", "floor": peak / flops, "peer": None, "peer_value": None, "note": note}
 
 
-def _updates(config: grasp.GraspLearning, batch: int) -> tuple[float, float]:
+def _updates(config: GraspLearning, batch: int) -> tuple[float, float]:
     """Updates a second, and operations of one."""
     net, average, lagged = (grasp.new_net(config) for _ in range(3))
     worker = QLearner(net, average, lagged, BOUNDS, dataclasses.replace(config.learn, batch=batch), config.labels.lag)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from handeye.grasp import trainings
+from handeye.grasp_config import CONTROL, member_stages, trainings
 from handeye.grasp_findings import GraspRun
 from handeye.plots import Curves
 from handeye.qtopt.run_local import RunConfig, on_policy_share
@@ -44,10 +44,14 @@ def curve(run: GraspRun, key: str, unit: str) -> Line:
     return [(effort(run, row, unit), row[key]) for row in run.rows if row.get(key) is not None]
 
 
-def evaluations(run: GraspRun, key: str, unit: str) -> Line:
-    """As `curve`, of figures that rows repeat until the next evaluation: each once, where it first stands."""
-    every = max(run.config.run.evaluate_every, 1)
-    first = {(row["stage"], row["step"] // every): row for row in reversed(run.rows) if row.get(key) is not None}
+def evaluations(run: GraspRun, key: str, unit: str, member: int = 0) -> Line:
+    """As `curve`, of figures that rows repeat until the next evaluation: each once, where it first stands.
+
+    Of one member: the others begin from nothing again.
+    """
+    every, own = max(run.config.run.evaluate_every, 1), (CONTROL, member_stages(run.config)[member])
+    told = [row for row in run.rows if row["stage"] in own and row.get(key) is not None]
+    first = {(row["stage"], row["step"] // every): row for row in reversed(told)}
     return [(effort(run, row, unit), row[key]) for row in reversed(first.values())]
 
 
@@ -98,7 +102,10 @@ def _held_out(lines: Callable[[str], dict[str, Line]]) -> list[Curves]:
 
 
 def _success(run: GraspRun, unit: str) -> dict[str, Line]:
-    lines = {name: evaluations(run, key, unit) for key, name in SUCCESS.items()}
+    lines: dict[str, Line] = {}
+    for member in range(run.config.members):
+        which = f", member {member + 1}" if run.config.members > 1 else ""
+        lines |= {name + which: evaluations(run, key, unit, member) for key, name in SUCCESS.items()}
     return _told(lines | {name: curve(run, f"{key}_success", unit) for key, name in COLLECTED.items()})
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from handeye.envs.grasping import GraspConfig
 from handeye.envs.rendering import CameraConfig
-from handeye.grasp import GraspLearning, PriorConfig
+from handeye.grasp_config import GraspLearning, PriorConfig
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.run_local import RunConfig

@@ -21,7 +21,7 @@ from handeye import checkpoint, grasp, grasp_results, run
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Failure, Misuse
 from handeye.findings import Memory, weights_digest
-from handeye.grasp import GraspLearning
+from handeye.grasp_config import GraspLearning, read_config
 from handeye.grasp_results import Learnt
 from handeye.metrics import read_rows
 from handeye.qtopt.networks import scorer, to_inputs
@@ -62,7 +62,7 @@ def open_run(name: str) -> GraspRun:
         return GraspRun(name, None, about, learnt.config, [], learnt)
     about = run.read_config(folder)
     try:
-        config = grasp.read_config(about["config"])
+        config = read_config(about["config"])
     except (KeyError, TypeError, AttributeError, Misuse) as error:
         raise Failure(f"{name} is no run of grasping, or of another version of handeye: {error}") from error
     final = folder / "checkpoints" / "final.safetensors"

@@ -19,7 +19,7 @@ from handeye.rollout import episodes_in_turn, policy_rng
 from handeye.types import Episode, Observation, Policy
 
 if TYPE_CHECKING:
-    from handeye.grasp import GraspLearning
+    from handeye.grasp_config import GraspLearning
     from handeye.qtopt.workers import PolicyOf
 
 SHAPE_COLUMNS = {"success": "is_success", "wedged": "wedged", "jammed": "jammed"}
@@ -50,7 +50,7 @@ def load(name: str) -> Learnt:
         CheckpointError: no such checkpoint, one of another task, or one whose weights do not fit.
     """
     # Torch comes with them, which a process that only collects does without.
-    from handeye import checkpoint, grasp
+    from handeye import checkpoint, grasp, grasp_config
     from handeye.checkpoint import CheckpointError
 
     tree = checkpoint.load(checkpoint.find(name))
@@ -58,7 +58,7 @@ def load(name: str) -> Learnt:
     if task != "grasp":
         raise CheckpointError(f"{name} is no grasping checkpoint (its task: {task})")
     try:
-        config = grasp.read_config(tree["config"])
+        config = grasp_config.read_config(tree["config"])
         return Learnt(config, grasp.load_net(config, tree["weights"]))
     except (KeyError, TypeError, AttributeError, RuntimeError, Misuse) as error:
         raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error
@@ -131,10 +131,10 @@ def acting(name: str, env: GraspVectorEnv, rngs: list[np.random.Generator], nois
     policy = policy_of(name)[0](env, rngs)
     if not noise:
         return policy
-    from handeye import grasp
+    from handeye.grasp_config import bounds_of
     from handeye.qtopt.acting import NoiseConfig, Noisy
 
-    return Noisy(policy, grasp.bounds_of(env.config), NoiseConfig(noise), rngs)
+    return Noisy(policy, bounds_of(env.config), NoiseConfig(noise), rngs)
 
 
 def play(

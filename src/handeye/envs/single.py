@@ -12,8 +12,6 @@ from handeye.envs.window import Window
 class SingleEnv(gym.Env):
     """A vector environment with N = 1, without the batch axis; `human` shows its large pictures in a window."""
 
-    metadata: ClassVar[dict[str, Any]]
-    """Of the task: `render_modes`, `render_fps`."""
     make_batch: ClassVar[Any]
     """The task's vector environment."""
     title: ClassVar[str]
