@@ -8,26 +8,24 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from handeye import checkpoint, grasp_logs
 from handeye.envs import scene
 from handeye.envs.bin_config import world_of
-from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
 from handeye.errors import Misuse, differences
 from handeye.frames import Fields
-from handeye.grasp_config import CONTROL, GraspLearning, Observe, member_stages, read_config, trainings
+from handeye.grasp_config import CONTROL, GUIDES, GraspLearning, Observe, member_stages, read_config, trainings
 from handeye.nn import seeded, weights_of
 from handeye.qtopt.acting import Greedy
-from handeye.qtopt.members import Members, part
+from handeye.qtopt.members import Members, Weights, apart, together
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import PaperQ
 from handeye.qtopt.run_local import LocalRunner, Workers
 from handeye.qtopt.spatial_network import SpatialQ, View
-from handeye.qtopt.workers import BellmanUpdater, Collector, Crew, PolicyOf
+from handeye.qtopt.workers import BellmanUpdater, Collector, Crew
 from handeye.rollout import episodes
 from handeye.run import Plan, Results
 from handeye.types import Policy
@@ -38,8 +36,6 @@ MIDWAY_WORLDS, MIDWAY_SEED = 50, 6_000_000
 """Episodes of each kind of objects in an evaluation during training: others than those of the protocol."""
 MEMBER_SEEDS = 1_000
 """From the seed of one member's training to that of the next."""
-GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
-"""Policies of the world, built for an environment and a generator for each of its bins."""
 
 
 def new_net(config: GraspLearning) -> Any:
@@ -102,7 +98,7 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
             if CONTROL in results:
                 net.body.load_state_dict(weights_of("body", results[CONTROL]))
             if started is not None:
-                net.load_state_dict(weights_of(part(member), started) if config.members > 1 else started)
+                net.load_state_dict(started[member])
             # A member's memory takes the place of the one before.
             memory = folder / "replay"
             return _runner(of, net, own, memory / stage if stage == CONTROL else memory, crew)
@@ -112,13 +108,13 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
     return [(stage, of, beginning(stage, of)) for stage, of in trainings(config).items()]
 
 
-def start_weights(config: GraspLearning) -> dict[str, torch.Tensor]:
-    """The weights that a training starts from. Raises: CheckpointError, or Misuse for those of another network."""
+def start_weights(config: GraspLearning) -> list[Weights]:
+    """The weights that each member starts from. Raises: CheckpointError, or Misuse for those of another network."""
     tree = checkpoint.load(checkpoint.find(config.start))
     if not isinstance(tree, dict) or tree.get("task") != "grasp":
         raise Misuse(f"start={config.start} is no final checkpoint of grasping")
     try:
-        return dict(load_net(config, tree["weights"]).state_dict())
+        return apart(load_net(config, tree["weights"]).state_dict(), config.members)
     except RuntimeError as error:
         changed = differences(_shape(read_config(tree["config"])), _shape(config))
         raise Misuse(f"start={config.start} is of another network: {'; '.join(changed)}") from error
@@ -179,9 +175,7 @@ def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results:
     Where none is finished, it is control.
     """
     done = [results[stage] for stage in member_stages(config) if stage in results]
-    weights = done[0] if done else results[CONTROL]
-    if len(done) > 1:
-        weights = {f"{part(k)}.{name}": value for k, own in enumerate(done) for name, value in own.items()}
+    weights = together(done) if done else results[CONTROL]
     of = dataclasses.replace(config, members=len(done)) if done else trainings(config)[CONTROL]
     about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
     return about | {"weights": weights}
@@ -200,7 +194,7 @@ def greedy(config: GraspLearning, net: QNetwork) -> Policy:
     return lambda observation: act({name: part for name, part in observation.items() if name != "image"})
 
 
-def load_net(config: GraspLearning, weights: dict[str, torch.Tensor]) -> nn.Module:
+def load_net(config: GraspLearning, weights: Weights) -> nn.Module:
     """A network with weights, ready to act."""
     net: nn.Module = new_net(config)
     net.load_state_dict(

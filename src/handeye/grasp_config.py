@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig
 from handeye.errors import Misuse, need, need_one_of
 from handeye.qtopt.acting import NoiseConfig
@@ -12,12 +13,13 @@ from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig
 from handeye.qtopt.paper_network import SIZE_PX
 from handeye.qtopt.run_local import RunConfig
-from handeye.qtopt.workers import LabelConfig, LearnConfig
+from handeye.qtopt.workers import LabelConfig, LearnConfig, PolicyOf
 
-GUIDES = ("oracle", "scripted")
 CONTROL = "control"
 """The stage in which control on the true Θ is trained."""
 Observe = Literal["image", "objects", "both"]
+GUIDES: dict[str, PolicyOf] = {"oracle": lambda env, rngs: Oracle(env), "scripted": Scripted}
+"""Policies of the world, built for an environment and a generator for each of its bins."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class GraspLearning:
 
     def __post_init__(self) -> None:
         need_one_of(self, "network", ("state", "picture", "paper"))
-        need_one_of(self, "guide", GUIDES)
+        need_one_of(self, "guide", tuple(GUIDES))
         need(self, ("members",), 1, 100)
         view = self.env.view
         if self.network == "picture" and self.net.merge == "spatial" and not self._knows_places:

@@ -1,11 +1,15 @@
 """Several networks as one: each is trained by itself, and they decide together."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from handeye.nn import weights_of
 from handeye.qtopt.networks import Inputs
+
+Weights = Mapping[str, Tensor]
 
 
 class Members(nn.Module):
@@ -25,6 +29,13 @@ class Members(nn.Module):
         return torch.stack(said).mean(0)
 
 
-def part(member: int) -> str:
-    """How the weights of a member begin."""
-    return f"nets.{member}"
+def together(weights: Sequence[Weights]) -> Weights:
+    """Weights of `Members` of networks with these; one network's stay as they are."""
+    if len(weights) == 1:
+        return weights[0]
+    return {f"nets.{k}.{name}": value for k, own in enumerate(weights) for name, value in own.items()}
+
+
+def apart(weights: Weights, members: int) -> list[Weights]:
+    """The weights of each of so many networks: what `together` was given."""
+    return [weights] if members == 1 else [weights_of(f"nets.{k}", weights) for k in range(members)]
