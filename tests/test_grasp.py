@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import handeye
-from handeye import checkpoint, cli, experiments, grasp, grasp_results
+from handeye import checkpoint, cli, experiments, grasp, grasp_results, ship
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
@@ -187,6 +187,15 @@ def test_members_are_trained_apart_and_decide_together(run, tmp_path, capsys):
     assert cli.main([*again, "--out", str(tmp_path / "alone")]) == 2
     assert "members was 2, is 1" in capsys.readouterr().err
     assert cli.main([*again, "--out", str(tmp_path / "again"), "--members", "2"]) == 0
+
+
+def test_what_is_shipped_is_half_as_large_and_acts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "shipped_folder", lambda: tmp_path)
+    path = ship.ship(str(run))
+    assert path == tmp_path / "grasp-state.safetensors"
+    for name, value in grasp_results.load(str(path)).net.state_dict().items():
+        assert torch.equal(value, weights(run)[name].half().float())
+    assert cli.main(["evaluate", str(path), "--episodes", "3"]) == 0
 
 
 def test_what_is_no_grasping_checkpoint_is_told(run, capsys):

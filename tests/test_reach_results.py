@@ -94,7 +94,7 @@ def test_what_is_shipped_is_small_and_multiplies_by_the_same_kernels(tmp_path, m
 
 def test_what_is_too_large_to_ship_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "shipped_folder", lambda: tmp_path)
-    tree = {"task": "grasp", "experiment": "grasp-paper", "weights": {"0.weight": torch.zeros(800_000)}}
+    tree = {"task": "grasp", "experiment": "grasp-paper", "weights": {"0.weight": torch.zeros(1_600_000)}}
     checkpoint.save(tmp_path / "run", tree)
     with pytest.raises(Failure, match=r"grasp-paper.*3\.2 MB.*3 MB"):
         ship.ship(str(tmp_path / "run"))

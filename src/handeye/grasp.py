@@ -181,6 +181,11 @@ def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results:
     return about | {"weights": weights}
 
 
+def packed(final: checkpoint.Tree) -> checkpoint.Tree:
+    """A final checkpoint as small as it is shipped: in half precision."""
+    return final | {"weights": {name: value.half() for name, value in final["weights"].items()}}
+
+
 def judge(config: GraspLearning, net: QNetwork) -> QNetwork:
     """What says how good an action is when it counts: the network, or it and the mirror."""
     return BothWays(net) if config.both_ways else net

@@ -49,8 +49,9 @@ SHOULDER = replace(
     env=replace(PIXELS.env, show_pose=True, view=CameraConfig(camera="shoulder")),
     run=replace(PIXELS.run, rounds=800),
     both_ways=False,
+    members=2,
 )
-"""The paper's camera, over the shoulder."""
+"""The paper's camera, over the shoulder, which has no mirror image to ask about: a second network is asked instead."""
 
 PAPER = GraspLearning(
     env=GraspConfig(view=CameraConfig(camera="shoulder", width_px=472, height_px=472)),

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from handeye import checkpoint, reach
+from handeye import checkpoint
 from handeye.errors import Failure
+from handeye.train import system_of
 
 MOST_BYTES = 3_000_000
 
@@ -17,7 +18,7 @@ def ship(run: str) -> Path:
         Failure: it takes more than 3 MB; nothing is written.
     """
     final = checkpoint.load(checkpoint.find(run))
-    packed = reach.packed(final) if final["task"] == "reach" else final
+    packed = system_of(final["task"]).packed(final)
     size = checkpoint.size(packed)
     if size > MOST_BYTES:
         raise Failure(f"{final['experiment']} takes {size / 1e6:.1f} MB, and {MOST_BYTES / 1e6:.0f} MB are shipped")

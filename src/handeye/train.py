@@ -15,7 +15,7 @@ from handeye.nn import keep_freed_memory
 
 
 def system_of(task: str) -> Any:
-    """Where the stages of a task come from: `plan`, `final_checkpoint` and `read_config`."""
+    """Where the stages of a task come from: `plan`, `final_checkpoint`, `packed` and `read_config`."""
     # Each is loaded when it is asked for: grasping needs packages that reaching does without.
     if task == "grasp":
         from handeye import grasp
