@@ -63,6 +63,21 @@ def test_nesterov_momentum_by_hand():
         torch.testing.assert_close(before[name] - value, torch.full_like(value, rate * (1.9 + 2.71)))
 
 
+def test_muon_sgd_turns_every_kernel_of_perception_and_descends_elsewhere():
+    learning = stage(optimiser="muon-sgd", muon_rate=0.003, learning_rate=0.1, control_rate=0.5)
+    before = weights(learning.net)
+    for optimiser in learning.learner.optimisers:
+        for parameter in (p for group in optimiser.param_groups for p in group["params"]):
+            parameter.grad = torch.full_like(parameter, 2.0)
+        optimiser.step()
+    moved = {name: before[name] - value for name, value in weights(learning.net).items()}
+    # The kernel's gradient has rank one: all of the step is along it, and nearly as long as the rate.
+    kernel = moved.pop("perception.1.weight")
+    assert torch.allclose(kernel, kernel.mean()) and kernel.norm().item() == pytest.approx(0.003, rel=0.35)
+    for name, value in moved.items():
+        torch.testing.assert_close(value, torch.full_like(value, 0.2 if name.startswith("perception") else 0.1))
+
+
 def test_frozen_control_is_left_alone():
     learning = stage(freeze_control=True)
     before = weights(learning.net)
@@ -114,10 +129,10 @@ def test_it_explores_by_its_epsilon():
     assert (learning.replay.rows["action"][:64] == 2).all()
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, {"optimiser": "sgd"}, {"optimiser": "muon"}],
-)
+VARIANTS = [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}]
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, *({"optimiser": kind} for kind in ("sgd", "muon", "muon-sgd"))])
 def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant):
     whole, half, resumed = stage(**variant), stage(**variant), stage(seed=9, **variant)
     last = run(whole, 20)

@@ -8,22 +8,31 @@ runs=${1:-runs/reach}
 again() { finish "$@" --reuse "$runs/paper0"; }
 weak() { finish "$1" reach-weak "${@:2}" --reuse "$runs/weak0"; }
 
+# The paper's rates by plain descent, not bounded, a few updates long.
+plain=()
+for part in finetuned naive; do
+  plain+=(--$part.optimiser sgd --$part.steps 300 --$part.task-bound 0 --$part.environments 16 --$part.target-rate 0.01)
+done
+
 finish best reach-best
+# The fine-tuning of each kind three times.
 finish paper0 reach-paper
-# The fine-tuning of each kind three times. warm0 is shipped as reach-paper.
+again plain0 reach-paper "${plain[@]}"
 again warm0 reach-warm
 again weak0 reach-weak
 for k in 1 2; do
   seed=(--finetuned.seed $k --naive.seed $k)
   again "paper$k" reach-paper "${seed[@]}"
+  again "plain$k" reach-paper "${plain[@]}" "${seed[@]}"
   again "warm$k" reach-warm "${seed[@]}"
   weak "weak$k" "${seed[@]}"
 done
 again sum-gradients reach-paper --finetuned.sum-gradients
 again frozen-control reach-paper --finetuned.freeze-control
-# The paper's rates for longer, with momentum.
-again momentum reach-paper --finetuned.momentum 0.9 --finetuned.steps 2000 --finetuned.task-bound 0.03 \
-  --finetuned.environments 64 --finetuned.control-rate 0.001 --finetuned.target-rate 0.003 --until finetuned
+# Plain descent for longer, with momentum; and every kernel of perception turned at the paper's rates.
+again momentum reach-paper --finetuned.optimiser sgd --finetuned.momentum 0.9 --finetuned.steps 2000 \
+  --finetuned.control-rate 0.001 --finetuned.target-rate 0.003 --until finetuned
+again hot reach-paper --finetuned.muon-rate 0.01 --until finetuned
 
 # Sweeps at the budget of reach-weak. β of 0.8 is weak0, and 0 its naive.
 for beta in 0.2 0.5 1.0; do

@@ -13,7 +13,7 @@ from torch import nn
 from handeye import augment
 from handeye.checkpoint import Tree
 from handeye.errors import need, need_one_of
-from handeye.learner import Learner, muon_and_adam
+from handeye.learner import Learner, Muon, muon_and_adam
 from handeye.modular.control import Experience, ResumableEnv, remember, replay_of_theta
 from handeye.modular.losses import q_targets, weighted_loss
 from handeye.modular.networks import greedy_on_picture, perceive, perceive_float
@@ -35,10 +35,11 @@ class FinetuneConfig:
     """Added to the run's seed, so that fine-tuning can be repeated from the same networks."""
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
-    optimiser: Literal["adam", "sgd", "muon"] = "adam"
-    """`muon`: on the kernels of perception's convolutions, and Adam on the rest."""
+    optimiser: Literal["adam", "sgd", "muon", "muon-sgd"] = "adam"
+    """`muon`: on the kernels of perception's convolutions, and Adam on the rest; `muon-sgd`: on all of perception's
+    kernels, and SGD on the rest. The rest is control as well."""
     momentum: float = 0.0
-    """Nesterov momentum of `sgd`, perception's and control's."""
+    """Nesterov momentum of SGD."""
     muon_rate: float = 0.003
     learning_rate: float = 0.001
     """At the start; it falls exponentially."""
@@ -79,7 +80,7 @@ class FinetuneConfig:
         need(self, ("learning_rate", "muon_rate", "rate_end", "control_rate", "target_rate"), 0, 1, above=True)
         need(self, ("clip_norm",), 0, 1e9, above=True)
         need(self, ("task_bound",), 0, 1e9)
-        need_one_of(self, "optimiser", ("adam", "sgd", "muon"))
+        need_one_of(self, "optimiser", ("adam", "sgd", "muon", "muon-sgd"))
         need_one_of(self, "targets", ("seen", "true"))
         need(self, ("beta", "augment", "epsilon", "discount"), 0, 1)
         need(self, ("momentum",), 0, 0.9999)
@@ -96,12 +97,16 @@ class Combined(nn.Module):
 def _optimisers(net: Combined, config: FinetuneConfig) -> list[torch.optim.Optimizer]:
     """Those of perception, then that of control, unless it is frozen."""
     descent: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
-    if config.optimiser == "sgd":
+    if config.optimiser in ("sgd", "muon-sgd"):
         descent = partial(torch.optim.SGD, momentum=config.momentum, nesterov=config.momentum > 0)
+    sight = list(net.perception.parameters())
     if config.optimiser == "muon":
         optimisers = muon_and_adam(net.perception, config.muon_rate, config.learning_rate)
+    elif config.optimiser == "muon-sgd":
+        kernels, biases = ([p for p in sight if (p.ndim > 1) == kernel] for kernel in (True, False))
+        optimisers = [Muon(kernels, config.muon_rate), descent(biases, lr=config.learning_rate)]
     else:
-        optimisers = [descent(net.perception.parameters(), lr=config.learning_rate)]
+        optimisers = [descent(sight, lr=config.learning_rate)]
     if not config.freeze_control:
         optimisers.append(descent(net.control.parameters(), lr=config.learning_rate * config.control_rate))
     return optimisers
