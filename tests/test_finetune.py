@@ -129,10 +129,10 @@ def test_it_explores_by_its_epsilon():
     assert (learning.replay.rows["action"][:64] == 2).all()
 
 
-VARIANTS = [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}]
+OPTIMISERS = [{"optimiser": kind} for kind in ("sgd", "muon", "muon-sgd")]
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, *({"optimiser": kind} for kind in ("sgd", "muon", "muon-sgd"))])
+@pytest.mark.parametrize("variant", [{}, {"freeze_control": True}, {"sum_gradients": True}, {"beta": 0.0}, *OPTIMISERS])
 def test_two_halves_through_a_file_equal_one_whole_to_the_bit(tmp_path, variant):
     whole, half, resumed = stage(**variant), stage(**variant), stage(seed=9, **variant)
     last = run(whole, 20)

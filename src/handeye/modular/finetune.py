@@ -36,8 +36,8 @@ class FinetuneConfig:
     beta: float = 0.8
     """β of L = β L_p + (1 − β) L_q at the bottleneck; 0 is the naive fine-tuning, 1 teaches perception by L_p alone."""
     optimiser: Literal["adam", "sgd", "muon", "muon-sgd"] = "adam"
-    """`muon`: on the kernels of perception's convolutions, and Adam on the rest; `muon-sgd`: on all of perception's
-    kernels, and SGD on the rest. The rest is control as well."""
+    """Of perception and control. `muon`: Muon on the kernels of perception's convolutions, Adam on all else;
+    `muon-sgd`: Muon on all of perception's kernels, SGD on all else."""
     momentum: float = 0.0
     """Nesterov momentum of SGD."""
     muon_rate: float = 0.003
