@@ -7,6 +7,7 @@ arm and the target moves, both can be taken from their places and put elsewhere,
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,10 +52,58 @@ def background(pictures: NDArray[np.uint8]) -> Grey:
     return np.quantile(pictures, BACKGROUND_QUANTILE, axis=0).astype(np.float32)
 
 
-def within(radius_px: float, centre_px: NDArray) -> NDArray[np.bool_]:
-    """Which pixels (N, H, W) lie within a radius of points (N, 2)."""
+def within(radius_px: float, centre_px: NDArray, column: NDArray = _COLUMN, row: NDArray = _ROW) -> NDArray[np.bool_]:
+    """Which pixels (N, H, W), by default of whole pictures, have their middles within a radius of points (N, 2)."""
     x, y = centre_px[:, 0, None, None], centre_px[:, 1, None, None]
-    return (_COLUMN - x) ** 2 + (_ROW - y) ** 2 <= radius_px**2
+    return (column - x) ** 2 + (row - y) ** 2 <= radius_px**2
+
+
+class Squares(NamedTuple):
+    """The pixels about a point in each of N pictures: columns (N, 1, K) and rows (N, K, 1); some may be outside.
+
+    A target is a hundredth of a picture: what is done to it is done here.
+    """
+
+    column: NDArray[np.intp]
+    row: NDArray[np.intp]
+
+    @classmethod
+    def about(cls, centre_px: NDArray, radius_px: float) -> "Squares":
+        """All whose middles may lie within a radius of points (N, 2)."""
+        first = np.ceil(centre_px - 0.5 - radius_px).astype(int)
+        reach = np.arange(int(2 * radius_px) + 1)
+        return cls((first[:, :1] + reach)[:, None, :], (first[:, 1:] + reach)[:, :, None])
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which of them (N, K, K) are in the picture."""
+        column, row = ((axis >= 0) & (axis < reach_pictures.SIZE_PX) for axis in self)
+        return column & row
+
+    def within(self, radius_px: float, centre_px: NDArray) -> NDArray[np.bool_]:
+        """Which of them (N, K, K) are in the picture and within a radius of points (N, 2)."""
+        return within(radius_px, centre_px, self.column + 0.5, self.row + 0.5) & self.inside
+
+    def read(self, pictures: NDArray, which: NDArray[np.intp] | int) -> Grey:
+        """Their grey (N, K, K) in pictures `which` (N,) of (M, H, W), or in one for all; 0 outside."""
+        column, row = (np.clip(axis, 0, reach_pictures.SIZE_PX - 1) for axis in self)
+        number = which if isinstance(which, int) else which[:, None, None]
+        return pictures[number, row, column].astype(np.float32) * self.inside
+
+    def read_shifted(self, pictures: NDArray, which: NDArray[np.intp] | int, by_px: NDArray) -> Grey:
+        """The same, the pictures moved by (N, 2) pixels, x right and y down."""
+        whole = np.floor(-by_px).astype(int)
+        part = (-by_px - whole).astype(np.float32)[:, :, None, None]
+        longer = (np.concatenate([axis, axis.max((1, 2), keepdims=True) + 1], 2 - i) for i, axis in enumerate(self))
+        moved = Squares(*(axis + whole[:, i, None, None] for i, axis in enumerate(longer)))
+        grey = moved.read(pictures, which)
+        across = grey[:, :, :-1] + part[:, 0] * (grey[:, :, 1:] - grey[:, :, :-1])
+        return across[:, :-1] + part[:, 1] * (across[:, 1:] - across[:, :-1])
+
+    def put(self, pictures: Grey, grey: Grey, where: NDArray[np.bool_]) -> None:
+        """Write the grey (N, K, K) of those in `where`, which are inside, into pictures (N, H, W)."""
+        number, i, j = np.nonzero(where)
+        pictures[number, self.row[number, i, 0], self.column[number, 0, j]] = grey[where]
 
 
 def axis_distance(points: NDArray, axis: NDArray) -> NDArray:
@@ -112,14 +161,6 @@ def turned_pictures(ratio: Grey, moves: NDArray[np.bool_], angle_rad: NDArray, c
     rows = [np.stack([cos, -sin, x - cos * x + sin * y], 1), np.stack([sin, cos, y - sin * x - cos * y], 1)]
     # What comes from outside the picture is 0 there: background.
     return (resampled((ratio - 1) * moves, np.stack(rows, 1)) + 1) * np.where(moves, np.float32(1), ratio)
-
-
-def shifted(pictures: Grey, by_px: NDArray) -> Grey:
-    """Pictures (N, H, W) moved by (N, 2) pixels, x right and y down."""
-    back = np.zeros((len(pictures), 2, 3))
-    back[:, 0, 0] = back[:, 1, 1] = 1
-    back[:, :, 2] = -2 * by_px / reach_pictures.SIZE_PX
-    return resampled(pictures, back)
 
 
 @dataclass(frozen=True)
@@ -216,9 +257,12 @@ class StillCamera:
 
     def emptied(self, which: NDArray[np.intp]) -> Grey:
         """Pictures `which` (indices into `free`) without their targets."""
-        own = self.free[which]
-        empty = self.behind * self.exposure[own]
-        return np.where(within(SEARCH_PX, self.centres_px[which]), empty, self.pictures[own]).astype(np.float32)
+        own, centre = self.free[which], self.centres_px[which]
+        shown = self.pictures[own].astype(np.float32)
+        about = Squares.about(centre, SEARCH_PX)
+        empty = about.read(self.behind[None], 0) * self.exposure[own]
+        about.put(shown, empty, about.within(SEARCH_PX, centre))
+        return shown
 
     def with_target(self, base: Grey, exposure: Grey, taken: NDArray[np.intp], centre_px: NDArray) -> Grey:
         """Pictures without a target (N, H, W), of some exposure (N, 1, 1), with that of `taken` (N,) at points (N, 2).
@@ -226,15 +270,19 @@ class StillCamera:
         Before the background, the difference that the target makes to its own background is added. Before the arm
         only what is darker than the background shows, since the arm hides what hangs behind the target.
         """
-        source, by = self.free[taken], centre_px - self.centres_px[taken]
-        over = shifted((self.pictures[source] / self.exposure[source]).astype(np.float32), by) * exposure
-        under = shifted(np.repeat(self.behind[None], len(base), axis=0), by) * exposure
-        middle = within(1.6, centre_px)
-        disc = ((over * middle).sum((1, 2)) / middle.sum((1, 2)))[:, None, None]
+        about, source = Squares.about(centre_px, PATCH_PX), self.free[taken]
+        by = centre_px - self.centres_px[taken]
+        before, behind = about.read(base, np.arange(len(base))), about.read(self.behind[None], 0) * exposure
+        over = about.read_shifted(self.pictures, source, by) / self.exposure[source] * exposure
+        under = about.read_shifted(self.behind[None], 0, by) * exposure
+        middle = about.within(1.6, centre_px)
+        disc = ((over * middle).sum((1, 2)) / middle.sum((1, 2)).clip(1))[:, None, None]
         cover = np.clip((under - over) / np.maximum(under - disc, 1), 0, 1)
-        arm = np.clip((0.9 - base / (self.behind * exposure + 1)) / 0.2, 0, 1)
-        shown = (1 - arm) * (base + over - under) + arm * ((1 - cover) * base + cover * disc)
-        return np.where(within(PATCH_PX, centre_px), shown, base)
+        arm = np.clip((0.9 - before / (behind + 1)) / 0.2, 0, 1)
+        grey = (1 - arm) * (before + over - under) + arm * ((1 - cover) * before + cover * disc)
+        shown = base.copy()
+        about.put(shown, grey, about.within(PATCH_PX, centre_px))
+        return shown
 
     def turned(self, which: NDArray[np.intp], shown: Grey, theta: NDArray, angle_rad: NDArray) -> Grey:
         """Arm and target of `shown` (N, 84, 84), from pictures `which` and with Θ (N, 5), turned about the shoulder."""
