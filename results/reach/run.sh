@@ -10,21 +10,25 @@ weak() { finish "$1" reach-weak "${@:2}" --reuse "$runs/weak0"; }
 
 # The paper's rates by plain descent, not bounded, a few updates long.
 plain=()
+# Muon on perception's convolutions alone and Adam on the rest, at rates that fall further.
+warm=()
 for part in finetuned naive; do
   plain+=(--$part.optimiser sgd --$part.steps 300 --$part.task-bound 0 --$part.environments 16 --$part.target-rate 0.01)
+  warm+=(--$part.optimiser muon --$part.learning-rate 0.0006 --$part.rate-end 0.03 --$part.control-rate 0.001)
+  warm+=(--$part.target-rate 0.01)
 done
 
 finish best reach-best
 # The fine-tuning of each kind three times.
 finish paper0 reach-paper
 again plain0 reach-paper "${plain[@]}"
-again warm0 reach-warm
+again warm0 reach-paper "${warm[@]}"
 again weak0 reach-weak
 for k in 1 2; do
   seed=(--finetuned.seed $k --naive.seed $k)
   again "paper$k" reach-paper "${seed[@]}"
   again "plain$k" reach-paper "${plain[@]}" "${seed[@]}"
-  again "warm$k" reach-warm "${seed[@]}"
+  again "warm$k" reach-paper "${warm[@]}" "${seed[@]}"
   weak "weak$k" "${seed[@]}"
 done
 again sum-gradients reach-paper --finetuned.sum-gradients

@@ -81,22 +81,7 @@ REACH_PAPER = ReachConfig(
 SHORT_ADAPTATION = replace(REACH_PAPER.sim, steps=1_000, camera_share=REACH_PAPER.adapted.camera_share)
 """A seventieth of the adaptation, at the rates of `sim`."""
 
-WARM_TUNING = FinetuneConfig(
-    steps=3_000,
-    discount=0.97,
-    optimiser="muon",
-    muon_rate=3e-3,
-    learning_rate=6e-4,
-    rate_end=0.03,
-    control_rate=1e-3,
-    task_bound=0.03,
-    environments=64,
-)
-
-REACH_WARM = replace(REACH_PAPER, finetuned=WARM_TUNING, naive=replace(WARM_TUNING, beta=0.0))
-"""The same but for the fine-tuning's rates, which fall further, and its rule of descent."""
-
-REACH_WEAK = replace(REACH_WARM, adapted=SHORT_ADAPTATION)
+REACH_WEAK = replace(REACH_PAPER, adapted=SHORT_ADAPTATION)
 """Perception that has not adapted to the end leaves the fine-tuning something to mend, as in the paper."""
 
 REACH_QUICK = replace(
@@ -126,7 +111,6 @@ REACH_BEST = replace(
 EXPERIMENTS = {
     "reach-quick": Experiment("reach", "the whole modular system, small: see it learn", "4 min", REACH_QUICK),
     "reach-paper": Experiment("reach", "the paper's setting: networks, losses, constants", "2 h", REACH_PAPER),
-    "reach-warm": Experiment("reach", "the same, fine-tuned by Muon and Adam", "2 h", REACH_WARM),
     "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "45 min", REACH_WEAK),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
