@@ -72,11 +72,8 @@ def test_muon_sgd_turns_every_kernel_of_perception_and_descends_elsewhere():
         optimiser.step()
     moved = {name: before[name] - value for name, value in weights(learning.net).items()}
     # The kernel's gradient has rank one: all of the step is along it, and nearly as long as the rate.
-    # What rounding puts elsewhere is lengthened with all that is short, 3.4445⁵ times.
     kernel = moved.pop("perception.1.weight")
-    assert torch.allclose(
-        kernel, kernel.mean(), rtol=3.4445**5 * torch.finfo(torch.float32).eps
-    ) and kernel.norm().item() == pytest.approx(0.003, rel=0.35)
+    assert torch.allclose(kernel, kernel.mean()) and kernel.norm().item() == pytest.approx(0.003, rel=0.35)
     for name, value in moved.items():
         torch.testing.assert_close(value, torch.full_like(value, 0.2 if name.startswith("perception") else 0.1))
 

@@ -46,13 +46,10 @@ class Muon(torch.optim.Optimizer):
         """The nearest matrix with orthonormal rows, roughly: (R, C) → (R, C)."""
         a, b, c = cls.COEFFICIENTS
         x = matrix / matrix.norm().clamp_min(1e-12)
-        # All iterations are polynomials of the first XXᵀ: they are multiplied there, where matrices are small.
-        square, turn = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
         for _ in range(5):
-            more = torch.addmm(b * square, square, square, alpha=c)
-            more.diagonal().add_(a)
-            square, turn = more @ square @ more, more @ turn
-        return turn @ x
+            square = x @ x.T
+            x = a * x + (b * square + c * square @ square) @ x
+        return x
 
 
 def muon_and_adam(net: nn.Module, muon_rate: float, adam_rate: float) -> list[torch.optim.Optimizer]:
