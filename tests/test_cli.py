@@ -4,6 +4,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from handeye import checkpoint, pictures, run
+from handeye import checkpoint, pictures, reach, run
 from handeye.cli import main
 from handeye.envs import camera_domain
 from handeye.experiments import EXPERIMENTS
@@ -188,7 +189,8 @@ def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on_later(whole, t
         ("evaluate reach:guide --objects train", "--objects train says nothing of reach:guide, which is of reach"),
         ("evaluate grasp --domain camera", "--domain camera says nothing of grasp, which is of grasp"),
         ("experiments now", "takes no arguments, got now"),
-        ("pictures --out new --pictures 0", "must be at least 1, got 0"),
+        ("pictures --out new --pictures 0", "pictures must be in [1, 1e+06], got 0"),
+        ("pictures --out new --near-targets 1.5", "near_targets must be in [0, 1], got 1.5"),
         ("bench nothing", "no benchmark 'nothing'"),
     ],
 )
@@ -334,8 +336,18 @@ def test_pictures_writes_training_and_held_out_folders(tmp_path, capsys):
     assert "5 training and 3 held-out pictures" in one_line(capsys)
     assert (pictures.read(out / "train")[0] == camera_domain.labelled(5, 1, label_noise=True)[0]).all()
     assert (pictures.read(out / "heldout")[0] == camera_domain.labelled(3, 2, label_noise=False)[0]).all()
+    (out / "train").rename(tmp_path / "elsewhere")
     assert main(["pictures", "--out", str(out), "--pictures", "5"]) == 1
-    assert "exists already" in one_line(capsys)
+    assert "heldout exists already" in one_line(capsys)
+    assert not (out / "train").exists()
+
+
+def test_the_pictures_of_an_experiment_can_be_written(tmp_path):
+    config = EXPERIMENTS["reach-paper"].config
+    share = ["--near-targets", str(config.near_targets)]
+    assert main(["pictures", "--out", str(tmp_path / "camera"), "--pictures", "40", "--heldout", "3", *share]) == 0
+    own = reach.second_camera(replace(config, camera_pictures=40)).pictures
+    assert (pictures.read(tmp_path / "camera" / "train")[0] == own).all()
 
 
 def test_the_module_is_the_command():

@@ -42,6 +42,7 @@ def test_every_defect_is_reported_at_once_with_file_and_row(folder):
     Image.new("L", (80, 84)).save(png[1])
     png[2].write_bytes(png[2].read_bytes()[:900])
     png[3].write_text("no picture")
+    Image.new("I;16", (84, 84)).save(png[4])
 
     def spoil(rows):
         rows[5][1] = "nan"
@@ -55,12 +56,13 @@ def test_every_defect_is_reported_at_once_with_file_and_row(folder):
         pictures.read(folder)
     report = str(caught.value)
     for place in (
-        "9 problems",
+        "10 problems",
         "row 2: images/000000.png is missing",
         "row 3: 000001.png is 80×84, must be 84×84",
         "row 4: images/000002.png cannot be read",
         "row 5: images/000003.png cannot be read",
         "row 6: target_x_m must be in [-0.470, 1.030], got nan",
+        "row 6: 000004.png has more than 8 bits a pixel",
         "row 7: s1_rad must be in [-2.197, 1.097], got 9.5",
         "row 8: target_y_m is not a number: 'left'",
         "row 9: 000006.png was named before in row 8",
@@ -81,6 +83,13 @@ def test_a_folder_without_usable_labels_is_refused(tmp_path, folder):
     (folder / "labels.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PictureError, match="cannot be read"):
         pictures.read(folder)
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(folder):
+    before, path = pictures.read(folder), folder / "labels.csv"
+    path.write_text("\ufeff" + path.read_text().replace("\n", "\r\n") + "\r\n", encoding="utf-8", newline="")
+    for part, again in zip(before, pictures.read(folder), strict=True):
+        assert (part == again).all()
 
 
 def test_colour_photographs_are_turned_grey(folder):

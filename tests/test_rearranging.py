@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from handeye import planar_arm, rearranging
+from handeye import planar_arm, rearranging, squares
 from handeye.envs import camera_domain, reach_pictures
 
 SCENES = planar_arm.random_scenes(np.random.default_rng(0), 300)
@@ -111,24 +111,10 @@ def test_a_moved_target_makes_the_picture_of_the_scene_that_its_label_tells():
     assert moved.sum() > 80
     scenes = planar_arm.from_theta(labels[moved])
     truth = of_camera(*scenes).astype(float)
-    about = rearranging.within(4, reach_pictures.to_px(scenes[0]) + camera_domain.SHIFT_PX)
+    about = squares.within(4, reach_pictures.to_px(scenes[0]) + camera_domain.SHIFT_PX)
     assert np.abs(shown[moved] - truth).mean() < 9
     assert np.abs(shown[moved] - truth)[about].mean() < 16
     assert np.abs(np.roll(shown[moved], 1, axis=0) - truth)[about].mean() > 25
-
-
-def test_what_is_done_about_a_point_is_what_is_done_to_the_whole_picture():
-    rng = np.random.default_rng(0)
-    pictures = rng.uniform(0, 255, (9, 84, 84)).astype(np.float32)
-    # Some of them at the edge, some moved from beyond it.
-    centre, by = rng.uniform(0, 84, (9, 2)), rng.normal(0, 9, (9, 2))
-    back = np.tile(np.eye(2, 3), (9, 1, 1))
-    back[:, :, 2] = -2 * by / 84
-    whole, here = rearranging.resampled(pictures, back), rearranging.within(5.5, centre)
-    about, written = rearranging.Squares.about(centre, 5.5), pictures.copy()
-    about.put(written, about.read_shifted(pictures, np.arange(9), by), about.within(5.5, centre))
-    assert_allclose(written, np.where(here, whole, pictures), atol=2e-3)
-    assert (about.read(pictures, 3) == about.read(pictures, np.full(9, 3))).all()
 
 
 def test_the_still_camera_is_measured_from_where_it_sees_the_targets():

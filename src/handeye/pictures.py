@@ -28,14 +28,19 @@ class PictureError(Failure):
     """A picture folder with something wrong; the message lists every problem, with file and row."""
 
 
+def need_new(folder: Path) -> None:
+    """Raises: PictureError if the folder exists."""
+    if folder.exists():
+        raise PictureError(f"{folder} exists already: choose a new folder")
+
+
 def write(folder: Path, pictures: NDArray[np.uint8], theta: FloatArray) -> None:
     """Write pictures (N, 84, 84) and their Θ (N, 5) as a new picture folder.
 
     Raises:
         PictureError: the folder exists, or cannot be written.
     """
-    if folder.exists():
-        raise PictureError(f"{folder} exists already: choose a new folder")
+    need_new(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         (partial / "images").mkdir(parents=True)
@@ -91,7 +96,8 @@ def _read_rows(folder: Path, problems: list[str]) -> list[tuple[int, list[str]]]
     """The rows of the right length, with their line numbers."""
     path = folder / "labels.csv"
     try:
-        with path.open(newline="") as file:
+        # Spreadsheets begin a file with a mark of its encoding.
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         problems.append(f"labels.csv: cannot be read ({error})")
@@ -104,7 +110,7 @@ def _read_rows(folder: Path, problems: list[str]) -> list[tuple[int, list[str]]]
     for number, row in enumerate(lines[1:], 2):
         if len(row) == len(COLUMNS):
             rows.append((number, row))
-        else:
+        elif row:
             problems.append(f"labels.csv row {number}: {len(row)} values, {len(COLUMNS)} needed")
     return rows
 
@@ -131,6 +137,9 @@ def _picture(path: Path, where: str, problems: list[str]) -> NDArray[np.uint8] |
         with Image.open(path) as image:
             if image.size != (SIZE_PX, SIZE_PX):
                 problems.append(f"{where}: {path.name} is {image.size[0]}×{image.size[1]}, must be {SIZE_PX}×{SIZE_PX}")
+                return None
+            if image.mode.startswith(("I", "F")):
+                problems.append(f"{where}: {path.name} has more than 8 bits a pixel")
                 return None
             return np.asarray(image.convert("L"))
     except FileNotFoundError:

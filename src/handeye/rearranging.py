@@ -7,7 +7,6 @@ arm and the target moves, both can be taken from their places and put elsewhere,
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +17,8 @@ from handeye import planar_arm
 from handeye.envs import reach_pictures
 from handeye.modular.networks import LIFT_GREY
 from handeye.modular.perception import Source
+from handeye.squares import COLUMN, ROW, Grey, Squares, within
 from handeye.types import FloatArray
-
-Grey = NDArray[np.float32]
 
 BACKGROUND_QUANTILE = 0.7
 """Of a pixel's grey over all pictures: the arm is darker than what it hides, and is elsewhere most of the time."""
@@ -44,66 +42,10 @@ FEWEST = 30
 MOVING_M = 0.16
 """The arm, its gripper, and the lens' error about them lie within this distance of the arm's axis."""
 
-_COLUMN, _ROW = np.meshgrid(np.arange(reach_pictures.SIZE_PX) + 0.5, np.arange(reach_pictures.SIZE_PX) + 0.5)
-
 
 def background(pictures: NDArray[np.uint8]) -> Grey:
     """What stands behind the arm (H, W), of pictures (N, H, W) by a camera that does not move."""
     return np.quantile(pictures, BACKGROUND_QUANTILE, axis=0).astype(np.float32)
-
-
-def within(radius_px: float, centre_px: NDArray, column: NDArray = _COLUMN, row: NDArray = _ROW) -> NDArray[np.bool_]:
-    """Which pixels (N, H, W), by default of whole pictures, have their middles within a radius of points (N, 2)."""
-    x, y = centre_px[:, 0, None, None], centre_px[:, 1, None, None]
-    return (column - x) ** 2 + (row - y) ** 2 <= radius_px**2
-
-
-class Squares(NamedTuple):
-    """The pixels about a point in each of N pictures: columns (N, 1, K) and rows (N, K, 1); some may be outside.
-
-    A target is a hundredth of a picture: what is done to it is done here.
-    """
-
-    column: NDArray[np.intp]
-    row: NDArray[np.intp]
-
-    @classmethod
-    def about(cls, centre_px: NDArray, radius_px: float) -> "Squares":
-        """All whose middles may lie within a radius of points (N, 2)."""
-        first = np.ceil(centre_px - 0.5 - radius_px).astype(int)
-        reach = np.arange(int(2 * radius_px) + 1)
-        return cls((first[:, :1] + reach)[:, None, :], (first[:, 1:] + reach)[:, :, None])
-
-    @property
-    def inside(self) -> NDArray[np.bool_]:
-        """Which of them (N, K, K) are in the picture."""
-        column, row = ((axis >= 0) & (axis < reach_pictures.SIZE_PX) for axis in self)
-        return column & row
-
-    def within(self, radius_px: float, centre_px: NDArray) -> NDArray[np.bool_]:
-        """Which of them (N, K, K) are in the picture and within a radius of points (N, 2)."""
-        return within(radius_px, centre_px, self.column + 0.5, self.row + 0.5) & self.inside
-
-    def read(self, pictures: NDArray, which: NDArray[np.intp] | int) -> Grey:
-        """Their grey (N, K, K) in pictures `which` (N,) of (M, H, W), or in one for all; 0 outside."""
-        column, row = (np.clip(axis, 0, reach_pictures.SIZE_PX - 1) for axis in self)
-        number = which if isinstance(which, int) else which[:, None, None]
-        return pictures[number, row, column].astype(np.float32) * self.inside
-
-    def read_shifted(self, pictures: NDArray, which: NDArray[np.intp] | int, by_px: NDArray) -> Grey:
-        """The same, the pictures moved by (N, 2) pixels, x right and y down."""
-        whole = np.floor(-by_px).astype(int)
-        part = (-by_px - whole).astype(np.float32)[:, :, None, None]
-        longer = (np.concatenate([axis, axis.max((1, 2), keepdims=True) + 1], 2 - i) for i, axis in enumerate(self))
-        moved = Squares(*(axis + whole[:, i, None, None] for i, axis in enumerate(longer)))
-        grey = moved.read(pictures, which)
-        across = grey[:, :, :-1] + part[:, 0] * (grey[:, :, 1:] - grey[:, :, :-1])
-        return across[:, :-1] + part[:, 1] * (across[:, 1:] - across[:, :-1])
-
-    def put(self, pictures: Grey, grey: Grey, where: NDArray[np.bool_]) -> None:
-        """Write the grey (N, K, K) of those in `where`, which are inside, into pictures (N, H, W)."""
-        number, i, j = np.nonzero(where)
-        pictures[number, self.row[number, i, 0], self.column[number, 0, j]] = grey[where]
 
 
 def axis_distance(points: NDArray, axis: NDArray) -> NDArray:
@@ -125,14 +67,14 @@ def arm_pixels(joints_rad: NDArray, to_px: Callable[[NDArray], NDArray]) -> NDAr
     """Which pixels (N, H, W) the arm may cover in poses (N, 3), of a camera that shows positions (K, 2) at pixels."""
     points = planar_arm.forward(joints_rad)
     axis_px = to_px(points.reshape(-1, 2)).reshape(points.shape).astype(np.float32)
-    pixels = np.stack([_COLUMN.ravel(), _ROW.ravel()], 1)[None].astype(np.float32)
+    pixels = np.stack([COLUMN.ravel(), ROW.ravel()], 1)[None].astype(np.float32)
     covered = axis_distance(pixels, axis_px) <= MOVING_M / planar_arm.M_PER_PX
-    return covered.reshape(len(points), *_COLUMN.shape)
+    return covered.reshape(len(points), *COLUMN.shape)
 
 
 def resampled(pictures: Grey, back: NDArray) -> Grey:
     """Pictures (N, H, W) whose pixel p, in units of half a picture, is read at back · (p, 1), (N, 2, 3); outside: 0."""
-    column, row = (2 * axis.astype(np.float32) / reach_pictures.SIZE_PX - 1 for axis in (_COLUMN[:1], _ROW[:, :1]))
+    column, row = (2 * axis.astype(np.float32) / reach_pictures.SIZE_PX - 1 for axis in (COLUMN[:1], ROW[:, :1]))
     turn = back.astype(np.float32)[:, :, :, None, None]
     # By hand: torch's affine_grid takes longer than all the rest.
     grid = np.stack([turn[:, i, 0] * column + (turn[:, i, 1] * row + turn[:, i, 2]) for i in (0, 1)], -1)
@@ -195,7 +137,7 @@ class StillCamera:
         near = within(SEARCH_PX, reach_pictures.to_px(target))
         dark = np.clip(0.85 * self.behind * self.exposure[self.free] - self.pictures[self.free], 0, None) * near
         total = dark.sum((1, 2)).clip(1e-6)
-        return np.stack([(dark * _COLUMN).sum((1, 2)) / total, (dark * _ROW).sum((1, 2)) / total], 1)
+        return np.stack([(dark * COLUMN).sum((1, 2)) / total, (dark * ROW).sum((1, 2)) / total], 1)
 
     @cached_property
     def projection(self) -> NDArray:

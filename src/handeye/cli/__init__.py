@@ -165,13 +165,14 @@ def _collect(arguments: list[str]) -> int:
 
 def _pictures(arguments: list[str]) -> int:
     options = _parse(PicturesOptions, arguments, "handeye pictures")
-    if options.pictures < 1 or options.heldout < 1:
-        raise Misuse(f"--pictures and --heldout must be at least 1, got {options.pictures} and {options.heldout}")
     from handeye import pictures
     from handeye.envs import camera_domain
 
     out = Path(options.out)
-    pictures.write(out / "train", *camera_domain.labelled(options.pictures, options.seed, label_noise=True))
+    for name in ("train", "heldout"):
+        pictures.need_new(out / name)
+    shown = camera_domain.labelled(options.pictures, options.seed, True, options.near_targets)
+    pictures.write(out / "train", *shown)
     pictures.write(out / "heldout", *camera_domain.labelled(options.heldout, options.seed + 1, label_noise=False))
     STDERR.print(f"{options.pictures} training and {options.heldout} held-out pictures in {out}", soft_wrap=True)
     return 0

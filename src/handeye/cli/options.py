@@ -5,6 +5,7 @@ from typing import Literal
 
 import tyro
 
+from handeye import planar_arm
 from handeye.errors import Misuse, need
 
 MOST_SEEDS = 2**32
@@ -126,9 +127,13 @@ class PicturesOptions:
     """Held-out pictures."""
     seed: int = 1
     """Of the training pictures; the held-out ones use the next."""
+    near_targets: float = planar_arm.NEAR_SHARE
+    """Share of the training targets that lie near the arm; reach-paper's own have 0.75."""
 
     def __post_init__(self) -> None:
         _need_seed(self.seed)
+        need(self, ("pictures", "heldout"), 1, 1_000_000)
+        need(self, ("near_targets",), 0, 1)
 
 
 @dataclass(frozen=True)
