@@ -22,7 +22,7 @@ from handeye.cli.options import (
     ReportOptions,
     TrainOptions,
 )
-from handeye.errors import Failure, Interrupted, Misuse
+from handeye.errors import Failure, Interrupted, Misuse, need
 
 STDERR = Console(stderr=True, highlight=False)
 
@@ -165,6 +165,8 @@ def _collect(arguments: list[str]) -> int:
 
 def _pictures(arguments: list[str]) -> int:
     options = _parse(PicturesOptions, arguments, "handeye pictures")
+    need(options, ("pictures", "heldout"), 1, 1_000_000)
+    need(options, ("near_targets",), 0, 1)
     from handeye import pictures
     from handeye.envs import camera_domain
 
