@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from handeye import pictures, reach, run
+from handeye import pictures, planar_arm, reach, run
 from handeye.errors import Failure, Misuse
 from handeye.pictures import PictureError
 from handeye.reach import ReachConfig
@@ -56,6 +56,7 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
         replace(small, finetuned=replace(small.finetuned, beta=0.5)): {"finetuned"},
         replace(small, control=replace(small.control, steps=7)): {"control", "finetuned", "naive"},
         replace(small, env=replace(small.env, step_rad=0.1)): {"control", "finetuned", "naive"},
+        replace(small, taught_radius_m=0.02): {"control", "finetuned", "naive"},
         replace(small, guide_polish=True): {"control", "finetuned", "naive"},
         replace(small, adapted=replace(small.adapted, steps=7)): {"adapted", "finetuned", "naive"},
         replace(small, camera_pictures=4): {"adapted", "finetuned", "naive"},
@@ -73,11 +74,29 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("networks", "huge"), ("camera_pictures", 0), ("camera_seed", -1), ("guide_tolerance_steps", 0)],
-)
+    [
+        ("networks", "huge"), ("camera_pictures", 0), ("camera_seed", -1), ("guide_tolerance_steps", 0),
+        ("taught_radius_m", -0.01), ("taught_radius_m", 0.06),
+    ],
+)  # fmt: skip
 def test_configurations_that_make_no_training_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):
         ReachConfig(**{field: value})
+
+
+@pytest.mark.parametrize(("taught_m", "reached"), [(0.0, True), (0.02, False)])
+def test_control_and_fine_tuning_learn_by_the_radius_that_is_taught(taught_m, reached):
+    results = {}
+    for name, _, begin in reach.plan(replace(SHORT, taught_radius_m=taught_m), 0):
+        stage = begin(results, None)
+        results[name] = stage.result()
+        if name in ("control", "finetuned", "naive"):
+            env = stage.experience.env
+            joints = np.tile([0.1, 0.2, 0.3], (env.num_envs, 1))
+            # 3 cm away: within the task's δ of 5 cm, not within 2 cm.
+            env.reset(options={"joints_rad": joints, "target_m": planar_arm.hand(joints) + np.array([0.03, 0.0])})
+            over = [env.step(np.ones(env.num_envs, int))[2].any() for _ in range(3)]
+            assert over == [False, False, reached]
 
 
 def test_first_layer_weights_need_the_paper_s_network():

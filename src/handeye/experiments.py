@@ -49,10 +49,10 @@ REACH_TUNING = FinetuneConfig(
     muon_rate=3e-3,
     learning_rate=0.01,
     rate_end=0.1,
-    control_rate=0.02,
+    control_rate=0.002,
     task_bound=0.03,
     environments=64,
-    target_rate=0.005,
+    target_rate=0.001,
 )
 
 SHORT_TUNING = FinetuneConfig(
@@ -61,6 +61,7 @@ SHORT_TUNING = FinetuneConfig(
 
 REACH_PAPER = ReachConfig(
     env=PlanarReachConfig(near_share=0.5),
+    taught_radius_m=0.03,
     near_targets=0.75,
     sim=PerceptionConfig(steps=10_000, learning_rate=2e-3, muon_rate=0.01),
     adapted=PerceptionConfig(steps=70_000, learning_rate=1e-3, muon_rate=0.005, camera_share=0.75),
@@ -86,6 +87,7 @@ REACH_WEAK = replace(REACH_PAPER, adapted=SHORT_ADAPTATION)
 
 REACH_QUICK = replace(
     REACH_PAPER,
+    taught_radius_m=0.0,
     sim=replace(REACH_PAPER.sim, steps=1_000),
     adapted=SHORT_ADAPTATION,
     control=replace(REACH_PAPER.control, steps=12_000, batch=256),
@@ -98,6 +100,7 @@ REACH_BEST = replace(
     networks="keypoints",
     near_targets=planar_arm.NEAR_SHARE,
     move_share=0.0,
+    taught_radius_m=0.0,
     env=PlanarReachConfig(success_radius_m=0.01, max_steps=200, near_share=0.5),
     guide_polish=True,
     sim=PerceptionConfig(steps=5_000, muon_rate=0.01),

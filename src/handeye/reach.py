@@ -38,6 +38,9 @@ class ReachConfig:
     conv1: str = ""
     """A safetensors file with starting weights of the first convolution; only for `paper`."""
     env: PlanarReachConfig = PlanarReachConfig()
+    taught_radius_m: float = 0.0
+    """δ of the trials by which control and fine-tuning learn; 0: the task's. Control that has learnt to come nearer
+    than it must bears more of what perception gets wrong."""
     guide_tolerance_steps: float = 1.0
     """The kinematic controller is done when every joint is nearer than this to its goal."""
     guide_polish: bool = False
@@ -67,6 +70,7 @@ class ReachConfig:
         need(self, ("camera_seed",), 0, 2**32)
         need(self, ("turn_rad",), 0, 3.2)
         need(self, ("move_share", "near_targets"), 0, 1)
+        need(self, ("taught_radius_m",), 0, self.env.success_radius_m)
         need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
@@ -182,7 +186,8 @@ class Stages:
         return PerceptionStage(net, new_perception(kind), sim, self.camera, training, self.seed, sight_loss(kind))
 
     def _world(self, environments: int) -> tuple[PlanarReachVectorEnv, Policy]:
-        env = PlanarReachVectorEnv(environments, self.config.env, observe="theta")
+        radius_m = self.config.taught_radius_m or self.config.env.success_radius_m
+        env = PlanarReachVectorEnv(environments, self.config.env, observe="theta", success_radius_m=radius_m)
         return env, guide(env, self.config.guide_tolerance_steps, self.config.guide_polish)
 
 
@@ -200,7 +205,8 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     sim = (config.networks, config.conv1, config.near_targets, config.sim)
     seen = (*sim, *shown, config.still_camera) if config.sim.camera_share else sim
     adapted = (*sim, *shown, config.still_camera, config.adapted)
-    acted = (config.networks, config.env, config.guide_tolerance_steps, config.guide_polish, config.control)
+    guided = (config.guide_tolerance_steps, config.guide_polish)
+    acted = (config.networks, config.env, config.taught_radius_m, *guided, config.control)
     return [
         ("sim", seen, lambda results, _: stages.sim(results)),
         ("adapted", adapted, lambda results, _: stages.adapted(results)),
