@@ -50,6 +50,6 @@ weak rw --sim.camera-share 1 --sim.steps 1000 --adapted.camera-share 1 --adapted
   --adapted.learning-rate 1e-9 --adapted.muon-rate 0 --until control
 
 for explorer in k-gps epsilon-greedy; do
-  again $explorer reach-paper --control.steps 24000 --control.exploration $explorer --until control
+  again $explorer reach-paper --control.steps 24000 --taught-radius-m 0 --control.exploration $explorer --until control
 done
 handeye report "${all[@]}" --out "$runs-report"
