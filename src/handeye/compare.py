@@ -16,7 +16,7 @@ from handeye.metrics import spread
 from handeye.page import Cell, Table
 
 _SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "still", "adapted")
-_ACTED = ("networks", "env", "guide", "control")
+_ACTED = ("networks", "env", "taught", "guide", "control")
 STAGE_SETTINGS = {
     "sim": ("networks", "conv1", "near", "sim"),
     "adapted": _SEEN,
