@@ -22,7 +22,7 @@ from handeye.cli.options import (
     ReportOptions,
     TrainOptions,
 )
-from handeye.errors import Failure, Interrupted, Misuse, need
+from handeye.errors import Failure, Interrupted, Misuse
 
 STDERR = Console(stderr=True, highlight=False)
 
@@ -37,8 +37,7 @@ def _train(arguments: list[str]) -> int:
         ("options", Annotated[TrainOptions, tyro.conf.arg(name="")], TrainOptions()),
         ("config", Annotated[type(experiment.config), tyro.conf.arg(name="")], experiment.config),
     ]
-    options = make_dataclass("Train", fields, frozen=True)
-    parsed: Any = _parse(options, arguments[1:], f"handeye train {arguments[0]}", experiment.line)
+    parsed = _parse_together(fields, arguments[1:], f"handeye train {arguments[0]}", experiment.line)
     if parsed.options.runner == "ray" and experiment.task != "grasp":
         raise Misuse(f"{arguments[0]} has no parallel workers: use --runner local")
     from handeye.train import train
@@ -165,8 +164,6 @@ def _collect(arguments: list[str]) -> int:
 
 def _pictures(arguments: list[str]) -> int:
     options = _parse(PicturesOptions, arguments, "handeye pictures")
-    need(options, ("pictures", "heldout"), 1, 1_000_000)
-    need(options, ("near_targets",), 0, 1)
     from handeye import pictures
     from handeye.envs import camera_domain
 
@@ -279,8 +276,14 @@ def _status(error: Exception) -> int | None:
     return 1 if isinstance(error, Failure | OSError | MemoryError) else None
 
 
-def _parse(kind: Any, arguments: list[str], program: str, line: str | None = None) -> Any:
-    return tyro.cli(kind, args=arguments, prog=program, description=line)
+def _parse(kind: Any, arguments: list[str], program: str) -> Any:
+    field = ("options", Annotated[kind, tyro.conf.arg(name="")])
+    return _parse_together([field], arguments, program, kind.__doc__).options
+
+
+def _parse_together(fields: list[Any], arguments: list[str], program: str, line: str) -> Any:
+    # What the class that tyro is given raises is shown in a box; what its fields raise comes to us, for one line.
+    return tyro.cli(make_dataclass("Parsed", fields, frozen=True), args=arguments, prog=program, description=line)
 
 
 def _write_json(content: Any, target: str) -> None:

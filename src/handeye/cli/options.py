@@ -132,6 +132,8 @@ class PicturesOptions:
 
     def __post_init__(self) -> None:
         _need_seed(self.seed)
+        need(self, ("pictures", "heldout"), 1, 1_000_000)
+        need(self, ("near_targets",), 0, 1)
 
 
 @dataclass(frozen=True)
