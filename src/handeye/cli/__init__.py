@@ -1,6 +1,8 @@
 """The `handeye` command: parsing and dispatch only."""
 
+import contextlib
 import difflib
+import io
 import json
 import shlex
 import sys
@@ -282,8 +284,24 @@ def _parse(kind: Any, arguments: list[str], program: str) -> Any:
 
 
 def _parse_together(fields: list[Any], arguments: list[str], program: str, line: str) -> Any:
-    # What the class that tyro is given raises is shown in a box; what its fields raise comes to us, for one line.
-    return tyro.cli(make_dataclass("Parsed", fields, frozen=True), args=arguments, prog=program, description=line)
+    # What the fields of the class that tyro is given raise comes to us; all else is said in a box, and then it exits.
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = make_dataclass("Parsed", fields, frozen=True)
+            return tyro.cli(parsed, args=arguments, prog=program, description=line)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise Misuse(_unboxed(said.getvalue())) from None
+
+
+def _unboxed(text: str) -> str:
+    """What stands in a box of tyro's, in one line: its parts, parted by semicolons."""
+    rows = [row.strip("│| ") for row in text.splitlines()[1:-1]]
+    parts = " ".join("; " if set(row) in ({"─"}, {"-"}) else row for row in rows).split("; ")
+    said = (" ".join(part.split()).rstrip(".") for part in parts)
+    return "; ".join(filter(None, said)).replace("Error parsing config.", "", 1)
 
 
 def _write_json(content: Any, target: str) -> None:
