@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +181,10 @@ def test_a_full_disk_while_saving_is_one_line_and_the_run_goes_on_later(whole, t
         ("experiments now", "takes no arguments, got now"),
         ("pictures --out new --pictures 0", "pictures must be in [1, 1e+06], got 0"),
         ("pictures --out new --near-targets 1.5", "near_targets must be in [0, 1], got 1.5"),
+        ("report reach-best --out new --grasps 20", "--grasps 20 says nothing of reach-best, which is of reach"),
+        ("report grasp --out new --trials 50", "--trials 50 says nothing of grasp, which is of grasp"),
+        ("train reach-quick --env.domain camera", "env.domain is chosen by each stage and each evaluation"),
+        ("train reach-best --no-still-camera", "still_camera says something to networks=paper only"),
         ("bench nothing", "no benchmark 'nothing'"),
         ("evaluate", "Missing from handeye evaluate"),
         ("evaluate reach:guide --domain moon", "Expected one of ('sim', 'camera')"),
@@ -258,6 +263,34 @@ def test_a_bad_picture_folder_is_told_row_by_row_before_any_training(tmp_path, c
     err = capsys.readouterr().err
     assert "has 2 problems" in err and "row 2: images/000000.png" in err and "row 4: 000002.png is 9×9" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_figures_go_to_a_pipe_as_to_a_file(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    with os.fdopen(os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)) as other_end:
+        assert main(["evaluate", "reach:guide", "--episodes", "2", "--json", str(tmp_path / "pipe")]) == 0
+        assert json.load(other_end)["episodes"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"] and (tmp_path / "pipe").is_fifo()
+
+
+def test_a_run_that_is_called_like_a_shipped_one_is_not_taken_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "reach-quick", "--out", "reach-quick", *TINY, "--until", "control"]) == 0
+    assert "next: handeye evaluate reach-quick " in capsys.readouterr().err
+    Path("reach-quick").rename("reach-best")
+    assert main(["evaluate", "reach-best"]) == 1
+    assert "reach-best is here, and shipped as well: say ./reach-best for what is here" in one_line(capsys)
+    assert main(["evaluate", "./reach-best", "--episodes", "3", "--json", "j", "--video", "v.webp"]) == 0
+    assert set(json.loads(Path("j").read_text())["nets"]) == {"initial", "control", "floor"}
+    assert Path("v.webp").stat().st_size > 0
+
+
+def test_without_what_grasping_needs_reaching_works_and_the_rest_says_what_is_missing():
+    program = "import sys; sys.modules['mujoco'] = None; import handeye; from handeye.cli import main; "
+    program += "handeye.load_policy('reach-best'); sys.exit(main(['evaluate', 'grasp']) + main(['probe']))"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    line = 'handeye: mujoco is not installed: pip install "handeye[grasp]"\n'
+    assert (ended.returncode, ended.stderr) == (2, 2 * line)
 
 
 def test_figures_that_cannot_be_written_are_one_line(tmp_path, capsys):

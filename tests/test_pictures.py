@@ -97,6 +97,12 @@ def test_colour_photographs_are_turned_grey(folder):
     assert (pictures.read(folder)[0][0] == 76).all()
 
 
+def test_a_picture_too_large_to_be_opened_is_one_of_the_problems(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(PictureError, match="cannot be read"):
+        pictures.read(folder)
+
+
 def test_an_existing_folder_is_left_alone(folder, drawn):
     with pytest.raises(PictureError, match="exists already"):
         pictures.write(folder, *drawn)

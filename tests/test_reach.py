@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from safetensors.torch import save_file
 
 from handeye import pictures, planar_arm, reach, run
 from handeye.errors import Failure, Misuse
@@ -70,6 +71,23 @@ def test_a_stage_is_trained_anew_exactly_where_something_it_depends_on_changed()
     # A first stage that sees the second domain depends on its pictures.
     alone = replace(small, sim=replace(small.sim, camera_share=1.0))
     assert keys(alone)["sim"] != keys(replace(alone, camera_pictures=4))["sim"]
+
+
+def test_files_are_known_by_what_is_in_them(tmp_path):
+    def key(config, stage):
+        return next(run.stage_key(key, 0) for name, key, _ in reach.plan(config, 0) if name == stage)
+
+    shown, theta = reach.draw_sim(3, np.random.default_rng(0))
+    for name, drawn in {"one": shown, "same": shown, "other": 255 - shown}.items():
+        pictures.write(tmp_path / name, drawn, theta)
+    one, same, other = (key(replace(SHORT, real=str(tmp_path / name)), "adapted") for name in ("one", "same", "other"))
+    assert one == same != other
+
+    save_file({"weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "conv1")
+    config = replace(SHORT, conv1=str(tmp_path / "conv1"))
+    before = key(config, "sim")
+    save_file({"weight": torch.ones(64, 1, 7, 7)}, tmp_path / "conv1")
+    assert key(config, "sim") != before
 
 
 @pytest.mark.parametrize(

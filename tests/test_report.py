@@ -52,6 +52,22 @@ def known(runs, out):
     return findings.Findings(opened, out, SMALL, Console(file=io.StringIO())), opened
 
 
+def test_a_run_that_cannot_be_written_to_can_be_reported_on(tmp_path):
+    (tmp_path / "file").touch()
+    remembered = findings.Memory([tmp_path / "file" / "evaluation.json"])
+    assert remembered.get(tmp_path / "file" / "evaluation.json", "key", lambda: 7) == 7
+
+
+def test_only_runs_that_differ_in_seeds_alone_are_repetitions():
+    def made(name, seed, naive_steps):
+        config = {"finetuned": {"beta": 0.8, "seed": seed}, "naive": {"steps": naive_steps, "seed": seed}}
+        return findings.Run(name, None, {"experiment": "reach-quick", "seed": 0, "config": config}, [], None)
+
+    runs = [made("a", 0, 5), made("b", 1, 5), made("c", 2, 7)]
+    assert [[run.name for run in group] for group in compare.variants(runs, ())] == [["a", "b"], ["c"]]
+    assert [[run.name for run in group] for group in compare.variants(runs, ("naive",))] == [["a", "b", "c"]]
+
+
 def test_page_needs_nothing_from_outside(written):
     out, html = written
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)

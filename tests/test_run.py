@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import os
@@ -130,6 +131,17 @@ def test_finished_stages_are_reused_where_configuration_and_seed_are_the_same(tm
     assert reused("a", plan(), 0) == (whole, [])
     assert reused("b", plan(second="other"), 0)[1] == ["two"]
     assert reused("c", plan(), 1)[1] == ["one", "two"]
+
+
+@pytest.mark.parametrize("stopped_at", [2, None])
+def test_a_run_does_not_go_on_from_what_was_made_otherwise(folder, stopped_at):
+    stop = {} if stopped_at is None else {"at": stopped_at, "do": lambda: os.kill(os.getpid(), signal.SIGINT)}
+    with contextlib.suppress(Interrupted):
+        run_stages(folder, plan(**stop), 0, QUIET)
+    before = names(folder)
+    with pytest.raises(RunError, match=f"{before[-1]}.safetensors was made with other data, settings or another ver"):
+        run_stages(folder, plan(second="other"), 0, QUIET)
+    assert names(folder) == before
 
 
 def test_weights_of_another_version_are_refused_in_one_line(folder):

@@ -20,10 +20,11 @@ gymnasium.register(
 
 def load_policy(name: str, **options: Any) -> Any:
     """`policy(observation) → action` of a checkpoint: a file, a run's folder or a shipped name."""
-    from handeye import checkpoint, grasp_results, reach_results
+    from handeye import checkpoint, reach_results
 
-    if name not in reach_results.WORLD_POLICIES and (
-        name in grasp_results.WORLD_POLICIES or checkpoint.task_of(name) == "grasp"
-    ):
-        return grasp_results.load_policy(name, **options)
-    return reach_results.load_policy(name, **options)
+    if checkpoint.task_of(name) == "reach":
+        return reach_results.load_policy(name, **options)
+    # Loaded when it is asked for: grasping needs packages that reaching does without.
+    from handeye import grasp_results
+
+    return grasp_results.load_policy(name, **options)

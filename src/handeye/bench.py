@@ -1,5 +1,6 @@
 """How fast things are on this machine, beside how fast they could be, and beside another way to do them."""
 
+import importlib.util
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -29,10 +30,18 @@ def run_benchmarks(names: list[str], console: Console) -> list[Row]:
     """The rows of `bench --json` for the benchmarks named; all of them if none is."""
     keep_freed_memory()
     rows = []
-    for name in names or list(BENCHMARKS):
+    for name in names or _possible(console):
         with console.status(f"measuring {name}"):
             rows.append({"name": name} | BENCHMARKS[name]())
     return rows
+
+
+def _possible(console: Console) -> list[str]:
+    """All, or without what grasping needs those of reaching."""
+    if importlib.util.find_spec("mujoco"):
+        return list(BENCHMARKS)
+    console.print('only those of reaching: grasping needs pip install "handeye[grasp]"', markup=False)
+    return [name for name in BENCHMARKS if name.startswith(("reach", "perception"))]
 
 
 def seconds(function: Callable[[], object], at_least_s: float = 2.0) -> float:

@@ -74,11 +74,14 @@ def find(name: str) -> Path:
     """The file of a checkpoint given by path, run folder or shipped name.
 
     Raises:
-        CheckpointError: nothing is there; the message lists the shipped names.
+        CheckpointError: nothing is there (the message lists the shipped names), or a run or file here is called like
+            a shipped one.
     """
-    if name in shipped():
-        return shipped()[name]
     path = Path(name)
+    if name in shipped():
+        if path.is_file() or (path / "checkpoints").is_dir():
+            raise CheckpointError(f"{name} is here, and shipped as well: say ./{name} for what is here, or rename it")
+        return shipped()[name]
     if path.is_dir():
         path = path / "checkpoints" / "final.safetensors"
         if not path.is_file():
@@ -89,11 +92,14 @@ def find(name: str) -> Path:
 
 
 def task_of(name: str) -> str:
-    """The task of a final checkpoint given by path, run folder or shipped name.
+    """The task of a policy of the world, reach:… or grasp:…, or of a final checkpoint, given as to `find`.
 
     Raises:
         CheckpointError: nothing is there, or nothing that was trained to the end.
     """
+    prefix, found, _ = name.partition(":")
+    if found and prefix in ("reach", "grasp"):
+        return prefix
     tree = load(find(name))
     task = tree.get("task") if isinstance(tree, dict) else None
     if not isinstance(task, str):

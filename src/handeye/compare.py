@@ -82,8 +82,8 @@ def variants(runs: list[Run], vary: tuple[str, ...]) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         settings = flat(run.about["config"])
-        kept = {name: value for name, value in settings.items() if not name.startswith((*vary, "naive"))}
-        kept.pop("finetuned.seed", None)
+        seeds = ("finetuned.seed", "naive.seed")
+        kept = {name: value for name, value in settings.items() if not name.startswith((*vary, *seeds))}
         groups.setdefault(json.dumps([run.experiment, kept], sort_keys=True), []).append(run)
     return list(groups.values())
 
@@ -154,7 +154,7 @@ def net_figures(findings: Findings, run: Run, net: str, acts: bool = True) -> di
 def beta_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
     """Fine-tuned networks by β; the naive ones are β = 0 where nothing else is different."""
     sweeps = []
-    for group in _swept(variants([run for run in runs if run.has("finetuned")], ("finetuned.beta",))):
+    for group in _swept(variants([run for run in runs if run.has("finetuned")], ("finetuned.beta", "naive"))):
         points = _Points(findings)
         for run in group:
             tuned, naive = run.about["config"]["finetuned"], run.about["config"]["naive"]
@@ -172,8 +172,9 @@ def share_sweeps(findings: Findings, runs: list[Run]) -> list[Sweep]:
     """
     runs = [run for run in runs if run.has("sim_only", "initial")]
     alone = [run for run in runs if all(run.about["config"][k]["camera_share"] == 1 for k in ("sim", "adapted"))]
+    mixed = [run for run in runs if run not in alone]
     sweeps = []
-    for group in _swept(variants([run for run in runs if run not in alone], ("adapted.camera_share", "finetuned"))):
+    for group in _swept(variants(mixed, ("adapted.camera_share", "finetuned", "naive"))):
         points = _Points(findings)
         for run in group:
             points.add(run.about["config"]["adapted"]["camera_share"], run, "initial")
@@ -228,18 +229,24 @@ SEED_FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], float]], ...] = (
 def seeds_table(findings: Findings, runs: list[Run]) -> Table | None:
     """Mean and spread of runs that differ in seeds alone; None if there are none."""
     rows: list[tuple[Cell, ...]] = []
-    repeated = [group for group in variants(runs, ()) if len(group) > 1]
+    repeated = [group for group in variants(runs, ("naive",)) if len(group) > 1]
     for group, label in zip(repeated, labels([group[0] for group in repeated]), strict=True):
         for net in ("initial", "naive", "finetuned", "control"):
-            own = {weights_digest(*run.pair(net)): run for run in group}
-            if len(own) == 1:
-                continue
-            for domain in ("sim",) if net == "control" else ("sim", "camera"):
-                found = [reach_figures(findings.trials(run, net, domain)) for run in own.values()]
-                rows += [(label, net, domain, *_spread(name, [get(f) for f in found])) for name, get in SEED_FIGURES]
+            for alike in variants(group, ()) if net == "naive" else [group]:
+                own = {weights_digest(*run.pair(net)): run for run in alike}
+                if len(own) > 1:
+                    rows += _seeds_rows(findings, label, net, list(own.values()))
     columns = ("runs", "net", "domain", "figure", "networks", "mean", "sd", "min", "max")
     note = "Only networks that are not the same in all runs. sd: standard deviation over networks."
     return Table("seeds", "Repetitions with other seeds", columns, rows, note) if rows else None
+
+
+def _seeds_rows(findings: Findings, label: str, net: str, runs: list[Run]) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for domain in ("sim",) if net == "control" else ("sim", "camera"):
+        found = [reach_figures(findings.trials(run, net, domain)) for run in runs]
+        rows += [(label, net, domain, *_spread(name, [get(f) for f in found])) for name, get in SEED_FIGURES]
+    return rows
 
 
 def _spread(name: str, values: list[float]) -> tuple[Cell, ...]:

@@ -18,20 +18,13 @@ from rich.console import Console
 from handeye import checkpoint, planar_arm
 from handeye.bench import seconds
 from handeye.envs import camera_domain, reach_pictures
+from handeye.errors import EXTRAS
 from handeye.modular.networks import perceive, perception_net
 from handeye.reach import draw_sim
 
 Finding = tuple[bool, str, str]
 """(fine, what was found, how to mend it)."""
 
-EXTRAS = {
-    "mujoco": "grasp",
-    "mujoco_warp": "grasp",
-    "matplotlib": "report",
-    "tensorboard": "tensorboard",
-    "imageio_ffmpeg": "video",
-    "ray": "ray",
-}
 REINSTALL = 'pip uninstall mujoco mujoco-warp warp-lang, then pip install "handeye[grasp]": an upgrade across versions \
 loses files'
 BUSY = "close what else runs"

@@ -2,6 +2,17 @@
 
 from typing import Any
 
+EXTRAS = {
+    "mujoco": "grasp",
+    "mujoco_warp": "grasp",
+    "warp": "grasp",
+    "matplotlib": "report",
+    "tensorboard": "tensorboard",
+    "imageio_ffmpeg": "video",
+    "ray": "ray",
+}
+"""What installs a module that not everybody needs: `pip install "handeye[EXTRA]"`."""
+
 
 class Misuse(ValueError):
     """A value, name or option that means nothing here."""

@@ -9,13 +9,16 @@ from handeye.errors import Failure
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then move it there in one step.
+    """Let `write` fill a file beside `path`, then move it there in one step; a device or a pipe is written to.
 
     Raises:
         Failure: the disk is full or the folder cannot be written; `path` is as it was before.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            write(path)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         with partial.open("rb") as file:

@@ -115,7 +115,7 @@ class Memory:
             found = next((other[key] for other in self.files.values() if key in other), None)
             known[key] = compute() if found is None else found
             # A run that cannot be written to can still be reported on.
-            with suppress(checkpoint.CheckpointError):
+            with suppress(Failure):
                 write_text(path, json.dumps(known))
         return known[key]
 

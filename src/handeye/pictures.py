@@ -144,6 +144,6 @@ def _picture(path: Path, where: str, problems: list[str]) -> NDArray[np.uint8] |
             return np.asarray(image.convert("L"))
     except FileNotFoundError:
         problems.append(f"{where}: images/{path.name} is missing")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         problems.append(f"{where}: images/{path.name} cannot be read ({error})")
     return None

@@ -1,6 +1,7 @@
 """The reaching system put together: its configuration, its stages in order, and its final checkpoint."""
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -74,6 +75,12 @@ class ReachConfig:
         need(self, ("guide_tolerance_steps",), 0.5, 10)
         if self.conv1 and self.networks != "paper":
             raise Misuse("conv1 weights fit only networks=paper")
+        if not self.still_camera and self.networks != "paper":
+            raise Misuse("still_camera says something to networks=paper only")
+        own = PlanarReachConfig()
+        for name in ("observe", "domain"):
+            if (value := getattr(self.env, name)) != getattr(own, name):
+                raise Misuse(f"env.{name} is chosen by each stage and each evaluation, got {value!r}: leave it out")
 
 
 def geometry() -> keypoints.Geometry:
@@ -201,8 +208,11 @@ def plan(config: ReachConfig, seed: int) -> Plan:
     if config.conv1:
         networks.load_conv1(new_perception(config.networks), config.conv1)
     stages = Stages(config, seed, second_camera(config))
-    shown = (config.real, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
-    sim = (config.networks, config.conv1, config.near_targets, config.sim)
+    # Files by what is in them: a path may hold something else by now.
+    photographs = _digest(stages.still.pictures, stages.still.theta) if config.real else ""
+    first = _digest(np.fromfile(config.conv1, np.uint8)) if config.conv1 else ""
+    shown = (photographs, config.camera_pictures, config.camera_seed, config.turn_rad, config.move_share)
+    sim = (config.networks, first, config.near_targets, config.sim)
     seen = (*sim, *shown, config.still_camera) if config.sim.camera_share else sim
     adapted = (*sim, *shown, config.still_camera, config.adapted)
     guided = (config.guide_tolerance_steps, config.guide_polish)
@@ -214,6 +224,10 @@ def plan(config: ReachConfig, seed: int) -> Plan:
         ("finetuned", (*adapted, *acted, config.finetuned), lambda results, _: stages.tuned(results, config.finetuned)),
         ("naive", (*adapted, *acted, config.naive), lambda results, _: stages.tuned(results, config.naive)),
     ]
+
+
+def _digest(*arrays: NDArray) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
 def final_checkpoint(config: ReachConfig, experiment: str, seed: int, results: Results) -> checkpoint.Tree:

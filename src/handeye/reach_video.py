@@ -81,11 +81,12 @@ def write_trials(name: str, seed: int | None, domain: str, path: Path) -> None:
     write(path, film(find_actor(name), reach_results.choose_trials(TRIALS, seed), domain, seed or 0))
 
 
-def find_actor(name: str, net: str = "finetuned") -> Actor:
-    """The policy of a checkpoint's net, or of the world. Raises: CheckpointError: no such checkpoint."""
+def find_actor(name: str) -> Actor:
+    """A policy of the world, or of a checkpoint's net that has learnt most. Raises: CheckpointError: no such one."""
     if name in reach_results.WORLD_POLICIES:
         return Actor(name, reach_results.WORLD_POLICIES[name])
-    return actor_of(reach_results.load_nets(name, checkpoint.load(checkpoint.find(name))), net)
+    loaded = reach_results.load_nets(name, checkpoint.load(checkpoint.find(name)))
+    return actor_of(loaded, next(net for net in ("finetuned", "initial", "control") if net in loaded.nets))
 
 
 def actor_of(loaded: reach_results.ReachNets, net: str) -> Actor:

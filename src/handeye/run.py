@@ -132,6 +132,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the state is saved.
+        RunError: what is in `folder` was made otherwise.
     """
     for left in (folder / "checkpoints").glob(".*.partial"):
         left.unlink()
@@ -143,8 +144,8 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
                 key = stage_key(config, seed)
                 done = _finished(folder, reuse, name, key)
                 if done is None:
-                    stage = _begun(begin, results, folder, name, writer)
-                    _run(folder, name, stage, writer, progress, stopping)
+                    stage = _begun(begin, results, folder, name, key, writer)
+                    _run(folder, name, key, stage, writer, progress, stopping)
                     done = {"key": key, "result": stage.result()}
                     checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
                     (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
@@ -157,7 +158,9 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
 def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | None:
     own = folder / "checkpoints" / f"{name}.safetensors"
     if own.is_file():
-        return checkpoint.load(own)
+        done = checkpoint.load(own)
+        _need_same(own, done, key)
+        return done
     if reuse is not None and (other := reuse / "checkpoints" / own.name).is_file():
         done = checkpoint.load(other)
         if done.get("key") == key:
@@ -166,11 +169,21 @@ def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | 
     return None
 
 
-def _begun(begin: Callable[..., Stage], results: Results, folder: Path, name: str, writer: MetricsWriter) -> Stage:
+def _need_same(path: Path, saved: Tree, key: Tree) -> None:
+    """Raises: RunError, if what this run saved in `path` was made otherwise than it would be now."""
+    if saved.get("key", key) != key:
+        raise RunError(
+            f"{path} was made with other data, settings or another version of handeye: train in another folder"
+        )
+
+
+def _begun(
+    begin: Callable[..., Stage], results: Results, folder: Path, name: str, key: Tree, writer: MetricsWriter
+) -> Stage:
     """The stage, begun from the results so far or where it was stopped. Raises: RunError, if torch refuses weights."""
     try:
         stage = begin(results, folder)
-        _resume(folder, name, stage, writer)
+        _resume(folder, name, key, stage, writer)
     except Failure:
         raise
     except RuntimeError as error:
@@ -181,15 +194,18 @@ def _begun(begin: Callable[..., Stage], results: Results, folder: Path, name: st
     return stage
 
 
-def _resume(folder: Path, name: str, stage: Stage, writer: MetricsWriter) -> None:
+def _resume(folder: Path, name: str, key: Tree, stage: Stage, writer: MetricsWriter) -> None:
     path = folder / "checkpoints" / "resume.safetensors"
     saved = checkpoint.load(path) if path.is_file() else {}
     if saved.get("stage") == name:
+        _need_same(path, saved, key)
         stage.load_state(saved["state"])
     writer.rewind(name, stage.done)
 
 
-def _run(folder: Path, name: str, stage: Stage, writer: MetricsWriter, progress: Progress, stopping: list[int]) -> None:
+def _run(
+    folder: Path, name: str, key: Tree, stage: Stage, writer: MetricsWriter, progress: Progress, stopping: list[int]
+) -> None:
     """The training loop of one stage."""
     task = progress.add_task(name, total=stage.steps, completed=stage.done, facts="")
     saved = logged = time.monotonic()
@@ -206,7 +222,7 @@ def _run(folder: Path, name: str, stage: Stage, writer: MetricsWriter, progress:
             progress.update(task, completed=stage.done, facts=facts)
             logged = now
         if (now - saved > SAVE_EVERY_S or stopping) and not last:
-            state = {"stage": name, "step": stage.done, "state": stage.state()}
+            state = {"stage": name, "key": key, "step": stage.done, "state": stage.state()}
             checkpoint.save(folder / "checkpoints" / "resume.safetensors", state)
             saved = now
         if stopping and not last:

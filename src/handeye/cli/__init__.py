@@ -24,13 +24,13 @@ from handeye.cli.options import (
     ReportOptions,
     TrainOptions,
 )
-from handeye.errors import Failure, Interrupted, Misuse
+from handeye.errors import EXTRAS, Failure, Interrupted, Misuse
 
 STDERR = Console(stderr=True, highlight=False)
 
 
 def _train(arguments: list[str]) -> int:
-    from handeye import experiments
+    from handeye import checkpoint, experiments
 
     if not arguments or arguments[0].startswith("-"):
         raise Misuse("usage: handeye train EXPERIMENT [--seed K] [--out DIR] [--resume] …; see: handeye experiments")
@@ -46,46 +46,46 @@ def _train(arguments: list[str]) -> int:
 
     folder = train(arguments[0], parsed.config, parsed.options, STDERR)
     STDERR.print(f"done: {folder}", soft_wrap=True)
-    STDERR.print(f"next: handeye evaluate {folder}   or   handeye report {folder} --out report", soft_wrap=True)
+    name = f"./{folder}" if str(folder) in checkpoint.shipped() else shlex.quote(str(folder))
+    STDERR.print(f"next: handeye evaluate {name}   or   handeye report {name} --out report", soft_wrap=True)
     return 0
 
 
-OF_OTHERS = {"grasp": {"domain": "sim"}, "reach": {"objects": "heldout", "reward": "truth"}}
+OF_OTHERS = {
+    "grasp": {"domain": "sim", "trials": 400},
+    "reach": {"objects": "heldout", "reward": "truth", "grasps": 100},
+}
 """Of each task: options of another, which only their defaults leave alone."""
 
 
+def _need_own(options: Any, task: str, what: str) -> None:
+    """Raises: Misuse, if an option that says nothing of `task` was given."""
+    for name, value in OF_OTHERS.get(task, {}).items():
+        if getattr(options, name, value) != value:
+            raise Misuse(f"--{name} {getattr(options, name)} says nothing of {what}, which is of {task}")
+
+
 def _evaluate(arguments: list[str]) -> int:
+    from handeye import checkpoint
+
     options = _parse(EvaluateOptions, arguments, "handeye evaluate")
     if options.video is not None:
         from handeye.video import check_suffix
 
         check_suffix(Path(options.video))
-    task = _task(options.checkpoint)
-    for name, value in OF_OTHERS.get(task, {}).items():
-        if getattr(options, name) != value:
-            raise Misuse(f"--{name} {getattr(options, name)} says nothing of {options.checkpoint}, which is of {task}")
+    task = checkpoint.task_of(options.checkpoint)
+    _need_own(options, task, options.checkpoint)
     if task == "grasp":
         return _evaluate_grasping(options)
     from handeye import reach_results
 
     figures = reach_results.evaluate(options.checkpoint, options.episodes, options.seed, options.domain)
+    _tell(figures, options.json, _print_figures)
     if options.video is not None:
         from handeye.reach_video import write_trials
 
         write_trials(options.checkpoint, options.seed, options.domain, Path(options.video))
-    if options.json is not None:
-        _write_json(figures, options.json)
-    if options.json != "-":
-        _print_figures(figures)
     return 0
-
-
-def _task(name: str) -> str:
-    """The task of a policy of the world, reach:… or grasp:…, or of a checkpoint."""
-    from handeye import checkpoint
-
-    prefix = name.split(":")[0]
-    return prefix if prefix != name and prefix in ("reach", "grasp") else checkpoint.task_of(name)
 
 
 def _evaluate_grasping(options: EvaluateOptions) -> int:
@@ -95,16 +95,14 @@ def _evaluate_grasping(options: EvaluateOptions) -> int:
     figures = grasp_results.evaluate(
         options.checkpoint, episodes, options.seed, options.objects, STDERR, options.reward
     )
+    title = f"{options.checkpoint}, {episodes} grasps of {options.objects} objects"
+    _tell(figures, options.json, lambda figures: _print_grasps(figures, title))
     if options.video is not None:
         from handeye.grasp_video import write_grasps
 
         config = grasp_results.evaluated(options.checkpoint, options.objects)
         seeds = grasp_results.protocol_seeds(options.seed, episodes)
         write_grasps(options.checkpoint, config, seeds, Path(options.video))
-    if options.json is not None:
-        _write_json(figures, options.json)
-    if options.json != "-":
-        _print_grasps(figures, f"{options.checkpoint}, {episodes} grasps of {options.objects} objects")
     return 0
 
 
@@ -140,6 +138,8 @@ def _report(arguments: list[str]) -> int:
     tasks = {task_of(name) for name in options.runs}
     if len(tasks) > 1:
         raise Misuse(f"a report is of one task: give runs of {' or of '.join(sorted(tasks))}")
+    for task in tasks:
+        _need_own(options, task, options.runs[0])
     if tasks == {"grasp"}:
         from handeye.grasp_report import write_report as write_grasp_report
 
@@ -199,15 +199,16 @@ def _bench(arguments: list[str]) -> int:
     if unknown:
         raise Misuse(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     figures = run_benchmarks(list(options.names), STDERR)
-    if options.json is not None:
-        _write_json(figures, options.json)
-    if options.json != "-":
-        columns = ("name", "value", "unit", "floor", "peer", "peer_value", "note")
-        table = Table(*columns)
-        for row in figures:
-            table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v or "") for column in columns))
-        Console().print(table)
+    _tell(figures, options.json, _print_benchmarks)
     return 0
+
+
+def _print_benchmarks(figures: list[dict[str, Any]]) -> None:
+    columns = ("name", "value", "unit", "floor", "peer", "peer_value", "note")
+    table = Table(*columns)
+    for row in figures:
+        table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v or "") for column in columns))
+    Console().print(table)
 
 
 def _doctor(arguments: list[str]) -> int:
@@ -225,10 +226,8 @@ def _probe(arguments: list[str]) -> int:
 
     config = GraspConfig()
     rows = probe.moves(config)
-    if options.json is not None:
-        _write_json({"heights_m": probe.heights_m(config), "moves": rows}, options.json)
-    if options.json != "-":
-        probe.show(config, rows, Console())
+    figures = {"heights_m": probe.heights_m(config), "moves": rows}
+    _tell(figures, options.json, lambda _: probe.show(config, rows, Console()))
     return 0
 
 
@@ -261,6 +260,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         STDERR.print("interrupted")
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        remedy = f'pip install "handeye[{EXTRAS[error.name]}]"'
+        STDERR.print(f"handeye: {error.name} is not installed: {remedy}", markup=False, soft_wrap=True)
         return 1
     except Exception as error:
         status = _status(error)
@@ -304,11 +309,14 @@ def _unboxed(text: str) -> str:
     return "; ".join(filter(None, said)).replace("Error parsing config.", "", 1)
 
 
-def _write_json(content: Any, target: str) -> None:
-    text = json.dumps(content, indent=2)
+def _tell(figures: Any, target: str | None, show: Callable[[Any], None]) -> None:
+    """Figures as JSON to `target`, a file or - for standard output, and unless it is that, shown."""
+    text = json.dumps(figures, indent=2)
     if target == "-":
         print(text)
         return
-    from handeye.files import write_whole
+    if target is not None:
+        from handeye.files import write_whole
 
-    write_whole(Path(target), lambda partial: partial.write_text(text + "\n"))
+        write_whole(Path(target), lambda partial: partial.write_text(text + "\n"))
+    show(figures)
