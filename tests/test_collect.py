@@ -28,7 +28,7 @@ import os, signal, sys
 from handeye import cli, episodes, grasp_results
 from handeye.envs.bin_config import BinConfig
 
-grasp_results.world_of = lambda objects: BinConfig(models=2, placements=1)
+grasp_results.world_of = lambda objects, like: BinConfig(models=2, placements=1)
 grasp_results.WORLDS = 2
 episodes.SHARD_EPISODES = 2
 replace = os.replace
@@ -45,7 +45,9 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+    monkeypatch.setattr(
+        grasp_results, "world_of", lambda objects, like: BinConfig(split=objects, models=2, placements=1)
+    )
     monkeypatch.setattr(grasp_results, "WORLDS", 3)
 
 

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,3 +116,47 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure, match="replay"):
         FrameReplay(10, FIELDS, 1, tmp_path / "file" / "folder")
+
+
+@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=30), saves=st.integers(0, 20), slack=st.integers(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_what_a_saved_state_samples_stays_until_it_must_be_saved_again(tmp_path_factory, lengths, saves, slack):
+    folder = tmp_path_factory.mktemp("replay")
+    replay = FrameReplay(12, FIELDS, 1, folder, slack)
+    for number, length in enumerate(lengths[:saves]):
+        replay.add([episode(number, length)])
+    saved, before = replay.state(), sampled(replay) if replay.added else None
+    for number, length in enumerate(lengths[saves:]):
+        if replay.must_save(length + 1):
+            break
+        replay.add([episode(100 + number, length)])
+    again = FrameReplay(12, FIELDS, 1, folder, slack)
+    again.load_state(saved)
+    if before is not None:
+        np.testing.assert_array_equal(sampled(again)["action"], before["action"])
+
+
+def test_a_memory_that_is_gone_or_of_another_size_is_told(tmp_path):
+    replay = FrameReplay(12, FIELDS, 1, tmp_path / "replay")
+    replay.add([episode(1, 4)])
+    saved = replay.state()
+    with pytest.raises(Failure, match=r"image\.npy is of another training"):
+        FrameReplay(13, FIELDS, 1, tmp_path / "replay")
+    shutil.rmtree(tmp_path / "replay")
+    for _ in range(2):
+        with pytest.raises(Failure, match="the replay memory is no longer in"):
+            FrameReplay(12, FIELDS, 1, tmp_path / "replay").load_state(saved)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room")
+def test_room_is_taken_at_once_or_not_at_all(tmp_path, monkeypatch):
+    FrameReplay(10_000, FIELDS, 1, tmp_path / "replay")
+    path = tmp_path / "replay" / "seen_image.npy"
+    assert path.stat().st_blocks * 512 >= 40_000
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(Failure, match=r"seen_image.npy of the replay memory \(4e-05 GB\): No space left on device"):
+        FrameReplay(10_000, FIELDS, 1, tmp_path / "other")

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 import handeye
 from handeye import checkpoint, cli, experiments, grasp, grasp_results, ship
-from handeye.envs.bin_config import BinConfig
+from handeye.envs.bin_config import HELD_OUT_MODELS, BinConfig, world_of
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse
@@ -16,6 +18,8 @@ from handeye.metrics import read_rows
 from handeye.nn import weights_of
 from handeye.qtopt.networks import CompactConfig, Inputs
 from handeye.qtopt.run_local import RunConfig
+from handeye.qtopt.workers import Crew
+from handeye.run import stage_key
 
 TINY = [
     "--run.rounds", "4", "--run.first-rounds", "2", "--run.environments", "4", "--run.updates", "2",
@@ -32,7 +36,9 @@ MODULAR = [
 
 @pytest.fixture(autouse=True)
 def few_scenes(monkeypatch):
-    monkeypatch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+    monkeypatch.setattr(
+        grasp_results, "world_of", lambda objects, like: BinConfig(split=objects, models=2, placements=1)
+    )
 
 
 def grasping():
@@ -219,11 +225,56 @@ def test_configurations_that_fit_nothing_are_refused():
         GraspLearning(env=env, net=CompactConfig(merge="spatial"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("grasp --env.observe both", "env.observe is chosen by each stage and each evaluation, got 'both'"),
+        ("grasp-state --env.world.objects 2", "net.nearest must be in 1 … 2, the objects in a bin, got 3"),
+        ("grasp --env.world.step-s 0.08", "grip_s must be less than step_s, 0.08, got 0.08"),
+        ("grasp --learn.weight-decay 0.01", "weight_decay says nothing to optimiser=muon, got 0.01"),
+        ("grasp-state --learn.muon-rate 0.01", "muon_rate says nothing to optimiser=adamw, got 0.01"),
+        ("grasp --net.channels 32", "channels must be 2 or more numbers above 0 with merge=spatial, got (32,)"),
+        ("grasp --run.off-frames 1", "off_frames must be in [2, 1e+09], got 1"),
+    ],
+)
+def test_options_that_would_do_nothing_or_harm_are_refused(options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *options.split()]) == 2
+    assert message in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
+def test_so_many_collectors_are_a_training_of_their_own():
+    def key(crew):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grasp, "_ray", lambda: SimpleNamespace(join=lambda *_: None))
+            return [stage_key(of, 0) for _, of, _ in grasp.plan(GraspLearning(), 0, crew)]
+
+    assert key(None) == key(Crew(1, 4)) != key(Crew(2, 1)) == key(Crew(2, 4))
+
+
+def test_evaluations_are_in_a_world_like_that_of_training():
+    like = BinConfig(objects=3, models=7, step_s=0.2)
+    assert world_of("train", like) == like
+    assert world_of("heldout", like) == BinConfig(objects=3, models=HELD_OUT_MODELS, step_s=0.2, split="heldout")
+    assert world_of("train", world_of("heldout")) == BinConfig()
+
+
 def test_a_checkpoint_collects_and_is_filmed(run, tmp_path, capsys):
     told = ["--policy", str(run), "--episodes", "3", "--out", str(tmp_path / "store"), "--observe", "both"]
     assert cli.main(["collect", "grasp", *told, "--video", str(tmp_path / "grasps.webp")]) == 0
     first = next(read_episodes(tmp_path / "store"))
     assert {"image", "objects", "pose", "state"} == first.observation.keys() and first.provenance.policy == str(run)
+    config = grasp_results.load(str(run)).config.run
+    assert first.provenance.weights_step == config.updates * (config.rounds - config.first_rounds) > 0
     assert (tmp_path / "grasps.webp").stat().st_size > 1000
+    # Another network of the same name does not go on with it.
+    other = shutil.copytree(run, tmp_path / "other")
+    more = ["collect", "grasp", "--policy", str(other), "--out", str(tmp_path / "more"), "--episodes"]
+    assert cli.main([*more, "1"]) == 0
+    final = other / "checkpoints" / "final.safetensors"
+    tree = checkpoint.load(final)
+    checkpoint.save(final, tree | {"weights": {name: value + 1 for name, value in tree["weights"].items()}})
+    assert cli.main([*more, "2"]) == 2
+    assert "holds other episodes: config.weights was" in capsys.readouterr().err
     assert cli.main(["collect", "grasp", "--policy", "nobody", "--episodes", "1", "--out", str(tmp_path / "x")]) == 2
     assert "or a checkpoint" in capsys.readouterr().err

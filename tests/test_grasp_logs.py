@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def test_logs_of_something_else_are_told(logs, capsys, tmp_path):
     assert "--run.off-frames" in refused(capsys, tmp_path, "--logs", *logs, "--run.off-frames", "20")
     assert "no manifest.json" in refused(capsys, tmp_path, "--logs", str(tmp_path), status=1)
     assert "give --logs" in refused(capsys, tmp_path, "--run.no-collect")
+
+
+def test_stores_of_another_world_are_told(logs, tmp_path):
+    for name, value in {"step_s": 0.2, "reach_m": 0.1}.items():
+        with pytest.raises(Misuse, match=rf"world\.{name} was .*, is {value}"):
+            grasp_logs.check(logs, replace(ENV, world=replace(WORLD, **{name: value})), FIELDS, 1000)
+    # They may begin otherwise.
+    grasp_logs.check(logs, replace(ENV, world=replace(WORLD, objects=3, start_offset_m=0.01)), FIELDS, 1000)
+    old = shutil.copytree(logs[0], tmp_path / "old")
+    text = (old / "manifest.json").read_text()
+    (old / "manifest.json").write_text(text.replace('"world": 1,', '"world": 0,'))
+    with pytest.raises(Misuse, match="version 0 of the world, which is 1 by now"):
+        grasp_logs.check([str(old)], ENV, FIELDS, 1000)
 
 
 def test_a_store_must_hold_what_is_learnt_from(logs, tmp_path):

@@ -2,6 +2,7 @@ import io
 import json
 import re
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ EPISODES = grasp_curves.EFFORTS[1]
 @pytest.fixture(autouse=True, scope="module")
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
-        patch.setattr("handeye.grasp.world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+        patch.setattr(grasp_results, "world_of", lambda objects, like: BinConfig(split=objects, models=2, placements=1))
+        patch.setattr("handeye.grasp.world_of", lambda objects, like: BinConfig(split=objects, models=2, placements=1))
         patch.setattr("handeye.grasp.MIDWAY_WORLDS", 2)
         patch.setattr("handeye.run.LOG_EVERY_S", 0.0)
         patch.setattr(grasp_video, "VIEW", CameraConfig(camera="shoulder", width_px=64, height_px=48))
@@ -290,3 +291,16 @@ def test_seeds_have_a_figure_of_their_own(tmp_path, tiny):
     spoken([tmp_path / "s0", tmp_path / "s1"], tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out" / "figures").glob("*.png")}
     assert names == {"grasp-s0-learning", "grasp-s1-learning", "grasp-s0-seeds"}
+
+
+def test_figures_are_those_of_a_policy_not_of_its_weights_alone(tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        grasp_findings.GraspFindings, "_played", lambda self, name, path, objects, who, _: asked.append(who)
+    )
+    of = grasp_findings.open_run(str(tiny))
+    found = grasp_findings.GraspFindings([of], tmp_path, GRASPS, Console(quiet=True))
+    for both_ways in (False, True):
+        config = SimpleNamespace(acting=of.config.acting, both_ways=both_ways)
+        found.of_run(SimpleNamespace(name=of.name, learnt=of.learnt, config=config), "heldout")
+    assert asked[0] != asked[1]

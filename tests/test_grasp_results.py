@@ -15,7 +15,9 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture
 def small_world(monkeypatch):
-    monkeypatch.setattr(grasp_results, "world_of", lambda objects: BinConfig(split=objects, models=2, placements=1))
+    monkeypatch.setattr(
+        grasp_results, "world_of", lambda objects, like: BinConfig(split=objects, models=2, placements=1)
+    )
 
 
 def episode(length=3, truncated=False, reward=0.0, **facts):

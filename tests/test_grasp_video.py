@@ -14,7 +14,7 @@ CONFIG = GraspConfig(world=BinConfig(models=2, placements=1), observe="objects")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(grasp_video, "VIEW", CameraConfig(camera="shoulder", width_px=64, height_px=48))
-    monkeypatch.setattr(grasp_results, "world_of", lambda objects: CONFIG.world)
+    monkeypatch.setattr(grasp_results, "world_of", lambda objects, like: CONFIG.world)
 
 
 def panel(frame, i):

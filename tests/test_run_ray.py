@@ -15,7 +15,7 @@ from handeye import cli, qtopt
 from handeye.errors import Failure, Misuse
 from handeye.qtopt.run_local import LocalRunner, Workers
 from handeye.qtopt.workers import Crew, Exploration
-from test_workers import FIELDS, LEARN, RUN, UPDATER, collector, net_of, runner, same
+from test_workers import FIELDS, FRAMES, LEARN, RUN, UPDATER, collector, net_of, runner, same
 
 ray = pytest.importorskip("ray")
 run_ray = pytest.importorskip("handeye.qtopt.run_ray")
@@ -47,7 +47,7 @@ def make(share):
 
 def spread(crew):
     workers = Workers(*run_ray.spread(crew, make, RUN.environments, UPDATER))
-    return LocalRunner(net_of(), workers, FIELDS, (RUN, LEARN), 0)
+    return LocalRunner(net_of(), workers, FIELDS, (RUN, LEARN), 0, FRAMES)
 
 
 def opinionated(seed):

@@ -13,7 +13,7 @@ from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import CompactConfig, PictureQ, StateQ
-from handeye.qtopt.run_local import LocalRunner, RunConfig, Workers
+from handeye.qtopt.run_local import Frames, LocalRunner, RunConfig, Workers
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
 from toy import Pick
 
@@ -21,6 +21,7 @@ BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
 MAXIMISER = MaximiserConfig(samples=32, elites=4)
 FIELDS = {"state": ((3,), np.float32), "objects": ((1, 3), np.float32)}
 NET = CompactConfig(nearest=1, features=32, width=32)
+FRAMES = Frames(Pick.max_steps + 1)
 RUN = RunConfig(
     rounds=6,
     first_rounds=2,
@@ -63,7 +64,7 @@ def collector(worlds=8, seed=0):
 def runner(folder=None, **fields):
     config = replace(RUN, **fields)
     workers = Workers(collector(config.environments), UPDATER)
-    return LocalRunner(net_of(), workers, FIELDS, (config, LEARN), 0, folder)
+    return LocalRunner(net_of(), workers, FIELDS, (config, LEARN), 0, FRAMES, folder)
 
 
 def same(one, other):
@@ -200,6 +201,7 @@ def test_learning_to_pick_from_chance_and_a_guide():
             LearnConfig(batch=128, labelled=512, learning_rate=2e-3, average_rate=0.02),
         ),
         0,
+        FRAMES,
     )  # fmt: skip
     while learning.done < learning.steps:
         values = learning.step()

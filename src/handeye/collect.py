@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from handeye import grasp_results
-from handeye.envs.grasping import ENVIRONMENT, GraspConfig
+from handeye.envs.grasping import ENVIRONMENT, WORLD, GraspConfig
 from handeye.envs.rendering import CameraConfig
 from handeye.episodes import About, EpisodeWriter, read_column
 from handeye.errors import Failure, Interrupted, Misuse
@@ -38,19 +38,18 @@ def find_policy(experiment: str, policy: str) -> str:
     short = policy.removeprefix("grasp:")
     if short in names:
         return names[short]
-    from handeye.checkpoint import CheckpointError
+    from handeye import checkpoint
 
-    try:
-        grasp_results.load(policy)
-    except CheckpointError as error:
-        raise Misuse(f"no policy {policy!r} to collect with; valid: {', '.join(names)}, or a checkpoint") from error
+    if policy not in checkpoint.shipped() and not Path(policy).exists():
+        raise Misuse(f"no policy {policy!r} to collect with; valid: {', '.join(names)}, or a checkpoint")
+    grasp_results.load(policy)
     return policy
 
 
 def collected(policy: str, options: Any) -> GraspConfig:
     """What a policy collects in: a checkpoint in what it was trained in, observed as it needs."""
-    _, config = grasp_results.policy_of(policy)
-    config = replace(config, world=grasp_results.world_of(options.objects))
+    config = grasp_results.policy_of(policy).config
+    config = replace(config, world=grasp_results.world_of(options.objects, config.world))
     if policy in grasp_results.WORLD_POLICIES:
         return replace(config, view=CameraConfig(camera=options.camera), observe=options.observe)
     return replace(config, observe="both") if options.observe == "both" else config
@@ -91,7 +90,10 @@ def collect(
         Interrupted: the user stopped it; all episodes so far are saved.
     """
     grasp_results.check_episodes(episodes)
-    about = About(ENVIRONMENT, policy, {"env": asdict(config), "seed": seed} | ({"noise": noise} if noise else {}))
+    weights = grasp_results.policy_of(policy).weights
+    decided = {"env": asdict(config), "world": WORLD, "seed": seed}
+    decided |= {name: value for name, value in {"noise": noise, "weights": weights}.items() if value}
+    about = About(ENVIRONMENT, policy, decided)
     with stop_signals() as stopping, EpisodeWriter(folder, about) as store, progress_bar(console) as progress:
         success = _successes(folder)
         task = progress.add_task(policy, total=episodes, completed=len(success), facts="")

@@ -11,8 +11,9 @@ import numpy as np
 from handeye import experiments
 from handeye.errors import Misuse
 from handeye.evaluate import reach_figures
-from handeye.findings import Findings, Run, weights_digest
+from handeye.findings import Findings, Run
 from handeye.metrics import spread
+from handeye.nn import weights_digest
 from handeye.page import Cell, Table
 
 _SEEN = ("networks", "conv1", "near", "sim", "real", "camera", "turn", "move", "still", "adapted")

@@ -57,7 +57,7 @@ def _essentials() -> Iterator[Finding]:
         same = np.array_equal(checkpoint.load(path)["theta"], theta)
     yield same, "a checkpoint written and read", "reinstall safetensors"
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    yield free > 1, f"{free:.0f} GiB free here", "free some disk: a run takes up to 0.2 GiB"
+    yield free > 1, f"{free:.0f} GiB free here", "free some disk: reaching takes up to 0.2 GiB a run, grasping 6"
     writable = os.access(Path.cwd(), os.W_OK)
     yield writable, f"{'can' if writable else 'cannot'} write here", "change to a folder of yours, or give --out"
 

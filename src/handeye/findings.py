@@ -22,6 +22,7 @@ from handeye.envs.reach_floor import floor_m
 from handeye.errors import Failure
 from handeye.evaluate import ReachTrials, sight_errors_px, sight_figures
 from handeye.metrics import read_rows
+from handeye.nn import weights_digest
 from handeye.page import write_text
 
 DOMAINS = ("sim", "camera")
@@ -182,15 +183,6 @@ class Findings:
         rules = json.dumps(dataclasses.asdict(of.nets.config.env))
         key = f"{what} {weights_digest(*of.pair(net))} {rules} {self.world}"
         return self.memory.get(self.paths[of.name], key, told)
-
-
-def weights_digest(*modules: nn.Module | None) -> str:
-    """A short name for the weights of networks: the same weights, the same name."""
-    hasher = hashlib.blake2b(digest_size=8)
-    for module in modules:
-        for name, value in module.state_dict().items() if module is not None else ():
-            hasher.update(name.encode() + value.numpy().tobytes())
-    return hasher.hexdigest()
 
 
 def _world_digest() -> str:

@@ -1,5 +1,6 @@
 """Replay of whole episodes: each frame is stored once, on disk if a folder is given."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,28 @@ class FrameReplay:
 
     An episode of T steps takes T + 1 rows, the last of which no step leaves. With a `folder` the rows are files that
     the system writes back by itself: what is in them survives a killed process, and saving costs nothing. `slack` rows
-    more are kept than are sampled: what is written after a save overwrites nothing that the saved state samples.
+    more are kept than are sampled: what is written after a save overwrites nothing that the saved state samples, until
+    it is time to save again.
     """
 
     def __init__(
         self, capacity: int, observation: Fields, action: int, folder: Path | None = None, slack: int = 0
     ) -> None:
-        """`action`: numbers of an action. Raises: ValueError for no room, Failure for a folder without room."""
+        """`action`: numbers of an action.
+
+        Raises:
+            ValueError: no room.
+            Failure: a folder without room, or with files of another size.
+        """
         if capacity < 2:
             raise ValueError(f"replay capacity must be at least 2 frames, got {capacity}")
         self.capacity, self.size, self.folder = capacity, capacity + slack, folder
+        self.new = folder is not None and not any(folder.glob("*.npy"))
         fields: dict[str, tuple[tuple[int, ...], type]] = {f"seen_{name}": field for name, field in observation.items()}
         number = ((), np.float32)
         fields |= {"action": ((action,), np.float32), "reward": number, "outcome": number, "kind": ((), np.uint8)}
         self.rows = {name: _rows(folder, name, (self.size, *shape), dtype) for name, (shape, dtype) in fields.items()}
-        self.added = 0
+        self.added = self.saved = 0
         self._index: tuple[NDArray[np.intp], NDArray[np.intp]] | None = None
 
     @property
@@ -54,6 +62,10 @@ class FrameReplay:
             steps = newest[self.rows["kind"][newest] > LAST]
             self._index = steps, steps[self.rows["reward"][steps] > 0]
         return self._index
+
+    def must_save(self, coming: int) -> bool:
+        """Whether so many more frames could overwrite what the last saved state samples."""
+        return self.folder is not None and self.added + coming - self.size > max(self.saved - self.capacity, 0)
 
     def add(self, episodes: Iterable[Episode]) -> None:
         """Append episodes, over the oldest rows when full."""
@@ -112,12 +124,19 @@ class FrameReplay:
         if self.folder is not None:
             for rows in self.rows.values():
                 rows.flush()  # type: ignore[attr-defined]
+            self.saved = self.added
             return {"added": self.added}
         kept = min(self.added, self.size)
         return {"added": self.added, "rows": {name: rows[:kept].copy() for name, rows in self.rows.items()}}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.added, self._index = state["added"], None
+        """Raises: Failure, if the rows are not in the folder any more."""
+        if self.new and self.folder is not None and state["added"]:
+            for path in self.folder.glob("*.npy"):
+                path.unlink()
+            raise Failure(f"the replay memory is no longer in {self.folder}: put it back, or train in another folder")
+        self.added = self.saved = state["added"]
+        self._index = None
         for name, rows in state.get("rows", {}).items():
             self.rows[name][: len(rows)] = rows
 
@@ -129,11 +148,25 @@ LAST, GOES_ON, TERMINAL, CUT = range(4)
 def _rows(folder: Path | None, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
     if folder is None:
         return np.zeros(shape, dtype)
+    path, size_gb = folder / f"{name}.npy", np.prod(shape) * np.dtype(dtype).itemsize / 1e9
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.npy"
         if path.is_file():
-            return np.lib.format.open_memmap(path, mode="r+")
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    except OSError as error:
-        raise Failure(f"cannot keep the replay memory in {folder}: {error.strerror}") from error
+            rows = np.lib.format.open_memmap(path, mode="r+")
+            if (rows.shape, rows.dtype) != (shape, np.dtype(dtype)):
+                raise Failure(f"{path} is of another training or version of handeye: train in another folder")
+            return rows
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        _reserve(path)
+        return rows
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise Failure(f"cannot keep {path} of the replay memory ({size_gb:.2g} GB): {told}") from error
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk that a file says it has: a full one would end the process at some write. Raises: OSError."""
+    # Not every system can.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -23,7 +23,7 @@ from handeye.qtopt.members import Members, Weights, apart, together
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import PaperQ
-from handeye.qtopt.run_local import LocalRunner, Workers
+from handeye.qtopt.run_local import Frames, LocalRunner, Workers
 from handeye.qtopt.spatial_network import SpatialQ, View
 from handeye.qtopt.workers import BellmanUpdater, Collector, Crew
 from handeye.rollout import episodes
@@ -105,7 +105,9 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
 
         return begin
 
-    return [(stage, of, beginning(stage, of)) for stage, of in trainings(config).items()]
+    # So many collectors have random states of their own, and so another training.
+    spread = {"collectors": crew.collectors} if crew is not None and crew.collectors > 1 else {}
+    return [(stage, (of, spread) if spread else of, beginning(stage, of)) for stage, of in trainings(config).items()]
 
 
 def start_weights(config: GraspLearning) -> list[Weights]:
@@ -135,7 +137,8 @@ def _runner(config: GraspLearning, net: Any, seed: int, memory: Path, crew: Crew
     collector, labeller = _ray().spread(crew, make, everyone, updater) if crew else (make(slice(0, everyone)), updater)
     workers = Workers(collector, labeller, partial(grasp_logs.read, config.logs, seen))
     midway = evaluation(config) if config.run.evaluate_every else None
-    return LocalRunner(net, workers, seen, (config.run, config.learn), seed, memory, midway)
+    frames = Frames(config.env.max_steps + 1, grasp_logs.frames(config.logs))
+    return LocalRunner(net, workers, seen, (config.run, config.learn), seed, frames, memory, midway)
 
 
 def _ray() -> ModuleType:
@@ -157,7 +160,7 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
     """How well the greedy policy of a network does on training and on held-out objects: the same scenes every time."""
     seen: Observe = "objects" if config.network == "state" else "image"
     worlds = {
-        objects: dataclasses.replace(config.env, world=world_of(objects), observe=seen)
+        objects: dataclasses.replace(config.env, world=world_of(objects, config.env.world), observe=seen)
         for objects in ("train", "heldout")
     }
     envs = {objects: GraspVectorEnv(MIDWAY_WORLDS, world, "disabled", threads=1) for objects, world in worlds.items()}

@@ -81,6 +81,11 @@ class GraspLearning:
             )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
+        if (observe := self.env.observe) != GraspConfig.observe:
+            raise Misuse(f"env.observe is chosen by each stage and each evaluation, got {observe!r}: leave it out")
+        objects, nearest = self.env.world.objects, self.net.nearest
+        if (self.network == "state" or self._tells) and nearest > objects:
+            raise Misuse(f"net.nearest must be in 1 … {objects}, the objects in a bin, got {nearest}")
         self._need_mirror()
         self._need_stages()
 

@@ -20,10 +20,11 @@ import handeye
 from handeye import checkpoint, grasp, grasp_results, run
 from handeye.envs.objects import FAMILY_NAMES
 from handeye.errors import Failure, Misuse
-from handeye.findings import Memory, weights_digest
+from handeye.findings import Memory
 from handeye.grasp_config import GraspLearning, read_config
 from handeye.grasp_results import Learnt
 from handeye.metrics import read_rows
+from handeye.nn import weights_digest
 from handeye.qtopt.networks import scorer, to_inputs
 from handeye.qtopt.workers import LabelConfig
 from handeye.types import Episode
@@ -120,7 +121,7 @@ class GraspFindings:
     def of_run(self, of: GraspRun, objects: str) -> Played:
         """Episodes of a finished run's network."""
         assert of.learnt is not None
-        acting = json.dumps(dataclasses.asdict(of.config.acting))
+        acting = f"{json.dumps(dataclasses.asdict(of.config.acting))} {of.config.both_ways}"
         return self._played(
             of.name, self.paths[of.name], objects, f"{weights_digest(of.learnt.net)} {acting}", of.learnt
         )

@@ -6,11 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from handeye.envs.grasping import ENVIRONMENT, GraspConfig
+from handeye.envs.grasping import ENVIRONMENT, WORLD, GraspConfig
 from handeye.episodes import Manifest, read_column, read_episodes, read_manifest
 from handeye.errors import Failure, Misuse, differences
 from handeye.frames import Fields
 from handeye.types import Episode
+
+SAME_WORLD = ("split", "timestep_s", "step_s", "grip_s", "reach_m", "lowest_m", "highest_m")
+"""Of the world: what episodes of one training have in common. They may begin otherwise, among other objects."""
 
 
 def check(folders: Sequence[str], env: GraspConfig, fields: Fields, room: int) -> None:
@@ -28,11 +31,16 @@ def check(folders: Sequence[str], env: GraspConfig, fields: Fields, room: int) -
         manifest = read_manifest(folder)
         _check_task(folder, manifest, env)
         _check_fields(folder, manifest, fields)
-    frames = sum(int((read_column(folder, "length") + 1).sum()) for folder in folders)
-    if folders and not frames:
+    held = frames(folders)
+    if folders and not held:
         raise Failure(f"no episodes yet in {', '.join(folders)}")
-    if frames > room:
-        raise Misuse(f"the logs hold {frames} frames, of which {room} would be kept: give --run.off-frames {frames}")
+    if held > room:
+        raise Misuse(f"the logs hold {held} frames, of which {room} would be kept: give --run.off-frames {held}")
+
+
+def frames(folders: Sequence[str]) -> int:
+    """How many all episodes of stores have. Raises: Failure for stores that cannot be read."""
+    return sum(int((read_column(folder, "length") + 1).sum()) for folder in folders)
 
 
 def read(folders: Sequence[str], fields: Fields) -> Iterator[Episode]:
@@ -47,6 +55,8 @@ def _check_task(folder: str, manifest: Manifest, env: GraspConfig) -> None:
     about = manifest.about
     if about.environment != ENVIRONMENT or not isinstance(about.config.get("env"), dict):
         raise Misuse(f"{folder} holds episodes of {about.environment}, not of {ENVIRONMENT}")
+    if (world := about.config.get("world")) != WORLD:
+        raise Misuse(f"{folder} holds episodes of version {world} of the world, which is {WORLD} by now: collect anew")
     changed = differences(_rules(about.config["env"]), _rules(asdict(env)))
     if changed:
         raise Misuse(f"{folder} holds episodes of another setting: {'; '.join(changed)}")
@@ -57,7 +67,7 @@ def _rules(env: dict[str, Any]) -> dict[str, Any]:
     usual = json.loads(json.dumps(asdict(GraspConfig())))
     known = usual | json.loads(json.dumps(env))
     parts = {name: usual[name] | known[name] for name in ("view", "subtraction", "world")}
-    rules = known | parts | {"world": {"split": parts["world"]["split"]}}
+    rules = known | parts | {"world": {name: parts["world"][name] for name in SAME_WORLD}}
     return {name: value for name, value in rules.items() if name != "observe"}
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,20 +64,34 @@ def load(name: str) -> Learnt:
         raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error
 
 
-def policy_of(name: str) -> "tuple[PolicyOf, GraspConfig]":
-    """A policy of the world or of a checkpoint, and what it acts in, with training objects.
+class Known(NamedTuple):
+    """A policy of the world or of a checkpoint: how it is built, what it acts in, with training objects, and which
+    weights it has, after how many updates of each of its networks."""
 
-    Raises: Misuse for a name like grasp:… that is no policy of the world; CheckpointError as `load`.
-    """
+    build: "PolicyOf"
+    config: GraspConfig
+    weights: str = ""
+    updates: int = 0
+
+
+def policy_of(name: str) -> Known:
+    """Raises: Misuse for a name like grasp:… that is no policy of the world; CheckpointError as `load`."""
     if name in WORLD_POLICIES:
-        return WORLD_POLICIES[name], GraspConfig(observe="objects")
+        return Known(WORLD_POLICIES[name], GraspConfig(observe="objects"))
     if name.startswith("grasp:"):
         raise Misuse(f"no policy {name!r}; valid: {', '.join(WORLD_POLICIES)}, or a checkpoint")
     from handeye import grasp
+    from handeye.nn import weights_digest
 
     learnt = load(name)
+    run = learnt.config.run
     observe: Any = "objects" if learnt.config.network == "state" else "image"
-    return lambda env, rngs: grasp.greedy(learnt.config, learnt.net), replace(learnt.config.env, observe=observe)
+    return Known(
+        lambda env, rngs: grasp.greedy(learnt.config, learnt.net),
+        replace(learnt.config.env, observe=observe),
+        weights_digest(learnt.net),
+        run.updates * (run.rounds - run.first_rounds),
+    )
 
 
 def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
@@ -89,7 +103,7 @@ def load_policy(name: str, env: GraspVectorEnv | None = None) -> Policy:
         CheckpointError: as `load`.
         Misuse: a policy of the world without its environment; from the policy, observations of another environment.
     """
-    build, config = policy_of(name)
+    build, config, *_ = policy_of(name)
     if name in WORLD_POLICIES:
         if env is None:
             raise Misuse(f"{name} knows the world itself: give its vector environment as env=…")
@@ -123,12 +137,9 @@ def check_episodes(episodes: int) -> None:
         raise Misuse(f"--episodes must be in 1 … {MOST_EPISODES}, got {episodes}")
 
 
-def acting(name: str, env: GraspVectorEnv, rngs: list[np.random.Generator], noise: float = 0.0) -> Policy:
-    """A policy of the world or of a checkpoint at work in `env`; a share `noise` of its actions is π_noisy's.
-
-    Raises: as `policy_of`.
-    """
-    policy = policy_of(name)[0](env, rngs)
+def acting(known: Known, env: GraspVectorEnv, rngs: list[np.random.Generator], noise: float = 0.0) -> Policy:
+    """A policy at work in `env`; a share `noise` of its actions is π_noisy's."""
+    policy = known.build(env, rngs)
     if not noise:
         return policy
     from handeye.grasp_config import bounds_of
@@ -148,10 +159,11 @@ def play(
         keep: the parts of the observations that the episodes hold; None: all.
         noise: as in `acting`.
     """
+    known = policy_of(name)
     env = GraspVectorEnv(min(WORLDS, len(seeds)), config, "next_step")
     rngs = [policy_rng(seed) for seed in seeds[: env.num_envs]]
-    for episode in episodes_in_turn(env, acting(name, env, rngs, noise), seeds, rngs, keep):
-        origin = episode.provenance._replace(environment=ENVIRONMENT, policy=name)
+    for episode in episodes_in_turn(env, acting(known, env, rngs, noise), seeds, rngs, keep):
+        origin = episode.provenance._replace(weights_step=known.updates, environment=ENVIRONMENT, policy=name)
         yield episode._replace(provenance=origin)
 
 
@@ -163,7 +175,8 @@ def protocol_seeds(seed: int | None, episodes: int) -> range:
 
 def evaluated(name: str, objects: str) -> GraspConfig:
     """What a policy is evaluated in; those of the world need no pictures."""
-    return replace(policy_of(name)[1], world=world_of(objects))
+    config = policy_of(name).config
+    return replace(config, world=world_of(objects, config.world))
 
 
 def evaluate(

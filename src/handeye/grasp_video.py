@@ -57,7 +57,7 @@ def film(
     # Policies of the world look at no pictures, and drawing them changes nothing that happens.
     seen = replace(config, observe="objects") if name in grasp_results.WORLD_POLICIES else config
     env = GraspVectorEnv(len(seeds), seen, "disabled")
-    policy = grasp_results.acting(name, env, [policy_rng(seed) for seed in seeds], noise)
+    policy = grasp_results.acting(grasp_results.policy_of(name), env, [policy_rng(seed) for seed in seeds], noise)
     recorder = Recorder(env, policy)
     ended = episodes(env, recorder, keep=(), seed=list(seeds))
     recorder.note()

@@ -1,6 +1,7 @@
 """What every network here needs: pictures to floats, averages, threads and seeds."""
 
 import ctypes
+import hashlib
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,15 @@ def parameter_count(network: nn.Module) -> int:
 def weights_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a part of a network, by the names that the part calls them."""
     return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+
+
+def weights_digest(*modules: nn.Module | None) -> str:
+    """A short name for the weights of networks: the same weights, the same name."""
+    hasher = hashlib.blake2b(digest_size=8)
+    for module in modules:
+        for name, value in module.state_dict().items() if module is not None else ():
+            hasher.update(name.encode() + value.numpy().tobytes())
+    return hasher.hexdigest()
 
 
 @contextmanager

@@ -173,7 +173,8 @@ def _need_same(path: Path, saved: Tree, key: Tree) -> None:
     """Raises: RunError, if what this run saved in `path` was made otherwise than it would be now."""
     if saved.get("key", key) != key:
         raise RunError(
-            f"{path} was made with other data, settings or another version of handeye: train in another folder"
+            f"{path} was made with other data, settings or collectors, or by another version of handeye: give what it "
+            "was begun with, or train in another folder"
         )
 
 
@@ -221,7 +222,9 @@ def _run(
             facts = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
             progress.update(task, completed=stage.done, facts=facts)
             logged = now
-        if (now - saved > SAVE_EVERY_S or stopping) and not last:
+        # Of a stage that keeps files of its own, and could not go on from an older state.
+        due = now - saved > SAVE_EVERY_S or stopping or getattr(stage, "must_save", False)
+        if due and not last:
             state = {"stage": name, "key": key, "step": stage.done, "state": stage.state()}
             checkpoint.save(folder / "checkpoints" / "resume.safetensors", state)
             saved = now

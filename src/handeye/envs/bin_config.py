@@ -1,6 +1,6 @@
 """What a bin is like: sizes, times and limits, and which objects lie in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handeye.errors import Misuse, need, need_one_of
 
@@ -40,6 +40,8 @@ class BinConfig:
         need_one_of(self, "split", ("train", "heldout"))
         need(self, ("timestep_s",), 0.0005, 0.01)
         need(self, ("step_s", "grip_s"), self.timestep_s, 2)
+        if self.grip_s >= self.step_s:
+            raise Misuse(f"grip_s must be less than step_s, {self.step_s:g}, got {self.grip_s:g}")
         need(self, ("reach_m", "start_offset_m", "spread_m"), 0, 0.5)
         need(self, ("lowest_m", "highest_m"), 0, 1)
         low, high = self.start_m
@@ -49,10 +51,13 @@ class BinConfig:
         need(self, ("easy_start_m",), self.lowest_m, self.highest_m)
 
 
+DEFAULT = BinConfig()
 HELD_OUT_MODELS = 48
 """Scenes of five held-out objects: 240 shapes."""
 
 
-def world_of(objects: str) -> BinConfig:
-    """The default bin with `train` or `heldout` objects."""
-    return BinConfig() if objects == "train" else BinConfig(split="heldout", models=HELD_OUT_MODELS)
+def world_of(objects: str, like: BinConfig = DEFAULT) -> BinConfig:
+    """A bin like another one, with `train` or `heldout` objects."""
+    if objects == like.split:
+        return like
+    return replace(like, split=objects, models=DEFAULT.models if objects == "train" else HELD_OUT_MODELS)

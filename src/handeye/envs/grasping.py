@@ -22,6 +22,8 @@ from handeye.errors import Misuse, need, need_one_of
 from handeye.types import FloatArray, Observation
 
 ENVIRONMENT = "handeye/Grasp-v0"
+WORLD = 1
+"""Raised whenever the same configuration, seed and actions give other episodes."""
 ACTION = 8
 STATE, POSE = 3, 4
 """Numbers in `state` always, and of the gripper's pose."""

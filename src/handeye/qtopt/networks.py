@@ -134,6 +134,11 @@ class CompactConfig:
 
     def __post_init__(self) -> None:
         need(self, ("features", "width", "nearest"), 1, 100_000)
+        least = 2 if self.merge == "spatial" else 1
+        if len(self.channels) < least or min(self.channels) < 1:
+            raise Misuse(
+                f"channels must be {least} or more numbers above 0 with merge={self.merge}, got {self.channels}"
+            )
         need(self, ("beta",), 0, 1)
         need_one_of(self, "sight", ("pixels", "aux", "bottleneck"))
         need_one_of(self, "merge", ("late", "spatial"))

@@ -100,7 +100,8 @@ class RunConfig:
     """Whether collecting and learning run side by side; the result is the same."""
 
     def __post_init__(self) -> None:
-        need(self, ("rounds", "environments", "off_frames", "on_frames"), 1, 1_000_000_000)
+        need(self, ("rounds", "environments"), 1, 1_000_000_000)
+        need(self, ("off_frames", "on_frames"), 2, 1_000_000_000)
         need(self, ("first_rounds",), 1, self.rounds)
         need(self, ("sight_rounds",), 0, self.rounds - self.first_rounds)
         need(self, ("updates", "evaluate_every"), 0, 1_000_000)
@@ -115,8 +116,15 @@ def on_policy_share(config: RunConfig) -> Schedule:
     return linear(config.on_policy_start, config.on_policy_end, max(over, 1))
 
 
-SLACK = 60_000
-"""Frames that may be written between two saves."""
+SLACK_ROUNDS = 32
+"""Rounds whose frames are kept beyond those that are sampled, so that they can be written between two saves."""
+
+
+class Frames(NamedTuple):
+    """How many an episode has at most, and how many are stored before the first."""
+
+    longest: int
+    stored: int = 0
 
 
 class LocalRunner:
@@ -129,6 +137,7 @@ class LocalRunner:
         observation: Fields,
         configs: tuple[RunConfig, LearnConfig],
         seed: int,
+        frames: Frames,
         folder: Path | None = None,
         evaluate: Any = None,
     ) -> None:  # fmt: skip
@@ -143,9 +152,15 @@ class LocalRunner:
         updater = workers.updater
         self.learner = QLearner(net, self.average, copy.deepcopy(net), updater.bounds, learn, updater.config.lag)
         self.seed, self.rng = seed, np.random.default_rng(seed)
-        config, slack = self.config, SLACK if folder is not None else 0
-        self.off = FrameReplay(config.off_frames, observation, SIZE, folder and folder / "off", slack)
-        self.on = FrameReplay(config.on_frames, observation, SIZE, folder and folder / "on", slack)
+        config = self.config
+        self.round_frames = config.environments * frames.longest
+
+        def memory(name: str, capacity: int, stored: int) -> FrameReplay:
+            most = config.rounds * self.round_frames + stored
+            slack = min(SLACK_ROUNDS * self.round_frames, max(most - capacity, 0))
+            return FrameReplay(min(capacity, most), observation, SIZE, folder and folder / name, slack if folder else 0)
+
+        self.off, self.on = memory("off", config.off_frames, frames.stored), memory("on", config.on_frames, 0)
         scalar = ((), np.float32)
         fields = {f"seen_{name}": field for name, field in observation.items()}
         fields |= {"action": ((SIZE,), np.float32), "target": scalar, "step": scalar}
@@ -186,6 +201,11 @@ class LocalRunner:
         if self.evaluate and every and self.done % every == 0:
             self.figures = self.evaluate(self.average)
         return values | {"frames": float(self.off.added + self.on.added)} | self.figures
+
+    @property
+    def must_save(self) -> bool:
+        """Whether the last saved state could not be gone on from exactly after another round."""
+        return any(memory.must_save(self.round_frames) for memory in (self.off, self.on))
 
     def _begin_gathering(self) -> "Future[Gathered]":
         if self.pool is not None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
-from handeye.errors import need, need_one_of
+from handeye.errors import Misuse, need, need_one_of
 from handeye.frames import FrameReplay
 from handeye.learner import Learner, muon_and_adam
 from handeye.modular.losses import perception_loss
@@ -172,8 +172,9 @@ class LearnConfig:
     optimiser: Literal["adamw", "muon", "sgd"] = "adamw"
     learning_rate: float = 5e-4
     muon_rate: float = 0.0
-    """Of Muon on the hidden layers; 0 leaves them to AdamW."""
+    """Of Muon on the convolutions; 0 leaves them to Adam, which has the rest."""
     weight_decay: float = 1e-4
+    """Of AdamW and SGD."""
     average_rate: float = 0.005
     """Rate of the running average of the weights that labels and acts."""
     reuse: int = 2
@@ -186,6 +187,10 @@ class LearnConfig:
         need(self, ("learning_rate", "average_rate"), 0, 1, above=True)
         need(self, ("weight_decay", "muon_rate"), 0, 1)
         need_one_of(self, "optimiser", ("adamw", "muon", "sgd"))
+        if self.optimiser == "muon" and self.weight_decay != LearnConfig.weight_decay:
+            raise Misuse(f"weight_decay says nothing to optimiser=muon, got {self.weight_decay}")
+        if self.optimiser != "muon" and self.muon_rate:
+            raise Misuse(f"muon_rate says nothing to optimiser={self.optimiser}, got {self.muon_rate}")
 
 
 def optimisers(net: nn.Module, config: LearnConfig) -> list[torch.optim.Optimizer]:
