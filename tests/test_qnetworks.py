@@ -1,16 +1,23 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from handeye import grasp
+from handeye import cli, grasp
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.rendering import CameraConfig
 from handeye.nn import parameter_count
+from handeye.qtopt.acting import Greedy
 from handeye.qtopt.actions import ActionBounds, for_network
+from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.members import Members
+from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, known_of, scorer, theta_of, to_inputs
 from handeye.qtopt.paper_network import PaperQ
 from handeye.qtopt.spatial_network import SpatialQ, View
+from handeye.qtopt.workers import BellmanUpdater, LabelConfig, LearnConfig, QLearner
 
 BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
 
@@ -194,3 +201,45 @@ def test_a_camera_shows_objects_where_its_view_says(camera):
             column, row = ((place + 1) * 64).astype(int)
             coloured = np.ptp(picture[row - 3 : row + 4, column - 3 : column + 4], axis=-1).max()
             assert coloured > 40, (place, coloured)
+
+
+NETS = {
+    "state": lambda: StateQ(3, CompactConfig()),
+    "late": lambda: PictureQ((64, 64), 3, CompactConfig(sight="aux")),
+    "bottleneck": lambda: PictureQ((64, 64), 3, CompactConfig(sight="bottleneck", theta_pose=True)),
+    "spatial": lambda: SpatialQ((64, 64), 3, VIEW, CompactConfig(merge="spatial", sight="aux")),
+    "members": lambda: Members([StateQ(3, CompactConfig()) for _ in range(2)]),
+    "both ways": lambda: BothWays(PictureQ((64, 64), 3, CompactConfig())),
+    "paper": PaperQ,
+}
+
+
+@pytest.mark.parametrize("kind", NETS)
+@pytest.mark.parametrize("maximiser", ["cem", "uniform"])
+def test_whatever_is_made_is_made_where_the_network_is(kind, maximiser):
+    net, side = NETS[kind](), 472 if kind == "paper" else 64
+    average, lagged = copy.deepcopy(net).eval(), copy.deepcopy(net).eval()
+    rng, bounds = np.random.default_rng(0), ActionBounds(0.06, 0.5, True)
+    shapes = {"state": (3,), "pose": (5,), "objects": (5, 3)}
+    seen = {name: rng.random((2, *shape), np.float32) for name, shape in shapes.items()}
+    if kind not in ("state", "members"):
+        seen["image"] = rng.integers(256, size=(2, side, side, 3), dtype=np.uint8)
+    batch = {"observation": seen, "next_observation": seen, "action": rng.random((2, 8), np.float32)}
+    batch |= {"reward": np.zeros(2, np.float32), "discount": np.ones(2, np.float32)}
+    search = MaximiserConfig(kind=maximiser, samples=4, elites=2)
+    learner = QLearner(net, average, lagged, bounds, LearnConfig(optimiser="sgd"), 500)
+    # What says nothing of where it is lands on a device whose numbers are nowhere, and mixes with none.
+    with torch.device("meta"):
+        assert Greedy(average, bounds, search)(seen).shape == (2, 8)
+        labelled, _ = BellmanUpdater(bounds, LabelConfig(maximiser=search)).label(average, lagged, (batch, rng))
+        if kind not in ("members", "both ways"):
+            assert np.isfinite(learner.update(labelled, 1.0)["l_q"])
+
+
+def test_a_device_that_is_not_there_is_told(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["train", "grasp-paper", "--run.device", "cuda"]) == 1
+    assert "finds no GPU here; give --run.device cpu" in capsys.readouterr().err
+    assert cli.main(["train", "grasp", "--run.device", "cuda", "--runner", "ray"]) == 2
+    assert "needs --runner local" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -122,7 +122,7 @@ def _take_arrays(tree: Tree, tensors: dict[str, torch.Tensor]) -> Tree:
     if isinstance(tree, torch.Tensor | np.ndarray):
         name, kind = f"{len(tensors):06d}", "torch" if isinstance(tree, torch.Tensor) else "numpy"
         # Copies, since tensors that share memory cannot be saved under two names.
-        tensors[name] = torch.as_tensor(tree).detach().clone(memory_format=torch.contiguous_format)
+        tensors[name] = torch.as_tensor(tree).detach().cpu().clone(memory_format=torch.contiguous_format)
         return {_ARRAY: name, "kind": kind, "channels_last": _channels_last(tree)}
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree

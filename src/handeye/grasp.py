@@ -8,13 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from handeye import checkpoint, grasp_logs
 from handeye.envs import scene
 from handeye.envs.bin_config import world_of
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv, observation_space
-from handeye.errors import Misuse, differences
+from handeye.errors import Failure, Misuse, differences
 from handeye.frames import Fields
 from handeye.grasp_config import CONTROL, GUIDES, GraspLearning, Observe, member_stages, read_config, trainings
 from handeye.nn import seeded, weights_of
@@ -80,8 +81,10 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
     """The stages of a training, in this process or with a `crew`; the replay memory is kept in the run's folder.
 
     Raises:
-        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit, or there is no such crew.
+        Misuse, Failure: logs or the checkpoint to start from are missing, or do not fit, or there is no such crew, or
+            no such device.
     """
+    _need_device(config.run.device, crew)
     for of in trainings(config).values():
         grasp_logs.check(of.logs, of.observed, fields(of.observed), of.run.off_frames)
     started = start_weights(config) if config.start else None
@@ -108,6 +111,16 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
     # So many collectors have random states of their own, and so another training.
     spread = {"collectors": crew.collectors} if crew is not None and crew.collectors > 1 else {}
     return [(stage, (of, spread) if spread else of, beginning(stage, of)) for stage, of in trainings(config).items()]
+
+
+def _need_device(device: str, crew: Crew | None) -> None:
+    """Raises: Misuse or Failure for one that cannot be used."""
+    if device == "cpu":
+        return
+    if crew is not None:
+        raise Misuse(f"run.device={device} needs --runner local: Ray's workers use the processor")
+    if not torch.cuda.is_available():
+        raise Failure(f"run.device={device}: torch {torch.__version__} finds no GPU here; give --run.device cpu")
 
 
 def start_weights(config: GraspLearning) -> list[Weights]:

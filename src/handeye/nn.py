@@ -5,6 +5,7 @@ import hashlib
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 def to_float(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Pictures (N, H, W, C) uint8 → (N, C, H, W) float32 in [0, 1], channels last in memory."""
-    tensor = torch.as_tensor(picture).to(device).permute(0, 3, 1, 2)
+    tensor = torch.as_tensor(picture, device=device).permute(0, 3, 1, 2)
     return tensor.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
 
 
@@ -30,6 +31,12 @@ def average_into(average: nn.Module, network: nn.Module, rate: float) -> None:
 
 def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def device_of(network: Any) -> torch.device:
+    """Where a network's parameters are; the processor for one that has none."""
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
 
 
 def weights_of(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

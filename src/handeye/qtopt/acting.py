@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from handeye.errors import need
+from handeye.nn import device_of
 from handeye.qtopt import actions
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig, best_actions
@@ -25,11 +26,12 @@ class Greedy:
 
     @torch.no_grad()
     def __call__(self, observation: Observation, /) -> NDArray:
-        inputs = to_inputs(observation)
+        device = device_of(self.net)
+        inputs = to_inputs(observation, device)
         score = scorer(self.net, inputs, self.bounds)
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator(device).manual_seed(self.seed)
         action, _ = best_actions(score, inputs.states, self.bounds, self.config, generator, alike=True)
-        return action.numpy()
+        return action.cpu().numpy()
 
 
 @dataclass(frozen=True)

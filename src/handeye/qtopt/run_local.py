@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from handeye.checkpoint import Tree
-from handeye.errors import Misuse, need
+from handeye.errors import Misuse, need, need_one_of
 from handeye.frames import Fields, FrameReplay
 from handeye.learner import cosine
 from handeye.policies import Schedule, linear
@@ -98,6 +98,8 @@ class RunConfig:
     """Rounds from one evaluation to the next; 0: none."""
     overlap: bool = True
     """Whether collecting and learning run side by side; the result is the same."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the networks are; worlds and pictures stay on the processor."""
 
     def __post_init__(self) -> None:
         need(self, ("rounds", "environments"), 1, 1_000_000_000)
@@ -108,6 +110,7 @@ class RunConfig:
         need(self, ("scripted_first", "scripted", "guided_start", "guided_end"), 0, 1)
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
         need(self, ("guided_over", "on_policy_over"), 0, 1, above=True)
+        need_one_of(self, "device", ("cpu", "cuda"))
 
 
 def on_policy_share(config: RunConfig) -> Schedule:
@@ -143,6 +146,7 @@ class LocalRunner:
     ) -> None:  # fmt: skip
         """`observation`: what a frame holds. `evaluate(net) → figures` is asked now and then."""
         self.config, learn = configs
+        net = net.to(self.config.device)
         self.net, self.workers, self.evaluate = net, workers, evaluate
         self.average, self.acting, self.judging = (
             copy.deepcopy(net),

@@ -18,7 +18,7 @@ from handeye.errors import Misuse, need, need_one_of
 from handeye.frames import FrameReplay
 from handeye.learner import Learner, muon_and_adam
 from handeye.modular.losses import perception_loss
-from handeye.nn import low_precision
+from handeye.nn import device_of, low_precision
 from handeye.policies import EpsilonMix
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
@@ -157,11 +157,13 @@ class BellmanUpdater:
             )
         if config.objective == "outcome":
             return {"observation": now, "action": batch["action"], "target": batch["outcome"]}, 0.0
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        device = device_of(average)
+        generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
         other = lagged if config.double else None
-        value = state_values(average, other, to_inputs(then), self.bounds, config.maximiser, generator)
-        targets = clip_targets(torch.as_tensor(batch["reward"]), torch.as_tensor(batch["discount"]), value)
-        return {"observation": now, "action": batch["action"], "target": targets.target.numpy()}, targets.clipped
+        value = state_values(average, other, to_inputs(then, device), self.bounds, config.maximiser, generator)
+        reward, discount = (torch.as_tensor(batch[name], device=device) for name in ("reward", "discount"))
+        targets = clip_targets(reward, discount, value)
+        return {"observation": now, "action": batch["action"], "target": targets.target.cpu().numpy()}, targets.clipped
 
 
 @dataclass(frozen=True)
@@ -223,16 +225,17 @@ class QLearner:
         Returns the losses and what Q says on average.
         """
         self.net.train()
-        inputs, target = to_inputs(batch["observation"]), torch.as_tensor(batch["target"])
-        action = for_network(torch.as_tensor(batch["action"]), self.bounds)
-        with low_precision(inputs.state.device):
+        device = device_of(self.net)
+        inputs, target = to_inputs(batch["observation"], device), torch.as_tensor(batch["target"], device=device)
+        action = for_network(torch.as_tensor(batch["action"], device=device), self.bounds)
+        with low_precision(device):
             encoding, seen = self.net.encode(inputs)
             logits = self.net.score(encoding, action[:, None])[:, 0].float()
         task = nn.functional.binary_cross_entropy_with_logits(logits, target)
         values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
         loss = task
         if seen is not None:
-            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"]), self.net.config))
+            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"], device), self.net.config))
             loss, values["l_p"] = sight if sight_alone else task + self.net.config.beta * sight, sight.item()
         self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
