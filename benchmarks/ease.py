@@ -6,7 +6,7 @@ Success of a policy that sees nothing: it goes straight down from where an episo
 import numpy as np
 from numpy.typing import NDArray
 
-from handeye.envs.bin import BinConfig
+from handeye.envs.bin_config import BinConfig
 from handeye.envs.grasping import ACTION, CLOSE, COSINE, GraspConfig, GraspVectorEnv
 from handeye.metrics import wilson
 from handeye.rollout import episodes

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs import scene
-from handeye.envs.bin import FIRST, HELD_OUT_MODELS, BinConfig, world_of
+from handeye.envs.bin import FIRST
+from handeye.envs.bin_config import HELD_OUT_MODELS, BinConfig, world_of
 from handeye.envs.grasp_policies import Oracle
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import SLOTS

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handeye.envs import scene
-from handeye.envs.bin import world_of
+from handeye.envs.bin_config import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import PARTS

@@ -21,7 +21,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from handeye.envs.bin import world_of
+from handeye.envs.bin_config import world_of
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.grasp_results import PROTOCOL_SEED

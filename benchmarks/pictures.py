@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from handeye.envs import scene
-from handeye.envs.bin import HELD_OUT_MODELS, BinConfig, world_of
+from handeye.envs.bin_config import HELD_OUT_MODELS, BinConfig, world_of
 from handeye.envs.grasp_policies import Oracle, Random, Scripted
 from handeye.envs.grasping import GraspConfig, GraspVectorEnv
 from handeye.envs.objects import PARTS, SLOTS, Shape, draw_shape, rotation

@@ -182,7 +182,15 @@ def test_any_number_of_objects(count):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("objects", 0), ("models", 0), ("split", "test"), ("timestep_s", 0.1), ("step_s", 0.0), ("easy_start_m", 1.0)],
+    [
+        ("objects", 0),
+        ("models", 0),
+        ("split", "test"),
+        ("timestep_s", 0.1),
+        ("step_s", 0.0),
+        ("easy_start_m", 1.0),
+        ("start_offset_m", 0.2),
+    ],
 )
 def test_worlds_that_cannot_be_name_the_field_and_the_value(field, value):
     with pytest.raises(Misuse, match=f"{field}.*{value}"):

@@ -96,11 +96,43 @@ def test_an_oracle_grasps_and_is_paid_once():
         assert rewards[steps - 1, i] == 1
 
 
-def test_a_return_never_exceeds_one_whatever_is_done():
-    env = bins(4, bottom_bonus=0.0)
-    rng = np.random.default_rng(0)
-    rewards, _ = play(env, lambda _: rng.uniform(env.action_space.low, env.action_space.high))
-    assert (rewards.sum(0) <= 1).all()
+@pytest.mark.parametrize("termination", ["heuristic", "learned"])
+@pytest.mark.parametrize("max_steps", [8, 20])
+def test_a_return_never_exceeds_one_whatever_follows_the_end(termination, max_steps):
+    env = bins(8, termination=termination, max_steps=max_steps)
+    oracle, rewards = Oracle(env), []
+    observation, info = env.reset(seed=0)
+    for _ in range(max_steps + 3):
+        observation, reward, _, _, info = env.step(oracle(observation))
+        rewards.append(reward)
+    assert info["is_success"].any() and env.done.all()
+    assert (np.sum(rewards, 0)[info["is_success"]] > 0).all() and (np.sum(rewards, 0) <= 1).all()
+
+
+@pytest.mark.parametrize("policy", [Oracle, Scripted])
+def test_policies_of_the_world_act_within_their_bounds(policy):
+    env = bins(4, termination="learned")
+    act = policy(env) if policy is Oracle else policy(env, np.random.default_rng(0).spawn(4))
+    observation, _ = env.reset(seed=1)
+    for _ in range(env.config.max_steps):
+        actions = act(observation)
+        assert env.action_space.contains(actions)
+        assert (np.abs(np.arctan2(actions[:, 3], actions[:, 4])) <= env.config.turn_rad + 1e-6).all()
+        observation = env.step(actions)[0]
+
+
+def test_the_large_picture_has_the_field_of_view_of_the_episode():
+    env = bins(1, view=CameraConfig(randomise="strong"), render_mode="rgb_array")
+    env.reset(seed=0)
+    env.look.zoom[:] = 1.0
+    before = env.render()[0]
+    env.look.zoom[:] = 0.8
+    assert np.abs(env.render()[0].astype(int) - before).mean() > 3
+
+
+def test_who_judges_by_pictures_draws_with_as_many_threads_as_the_rest():
+    judge = bins(1, reward_source="pictures", view=CameraConfig(randomise="mild")).judge
+    assert (judge.threads, judge.view.randomise) == (1, "mild")
 
 
 def test_a_time_limit_is_a_truncation():

@@ -266,6 +266,45 @@ def test_disabled_stands_still_until_it_is_reset_by_mask():
     assert env.step(np.full(2, HOLD))[3].tolist() == [True, False]
 
 
+def test_a_reset_by_mask_leaves_the_seeds_of_the_others_alone():
+    env, twin = (many_arms(2, "disabled") for _ in range(2))
+    for each in (env, twin):
+        each.reset(seed=0)
+    env.reset(seed=7, options={"reset_mask": np.array([False, True])})
+    assert_equal(env.reset()[0]["state"][0], twin.reset()[0]["state"][0])
+    assert_equal(env.joints_rad[1], many_joints(8, 2)[1])
+
+
+def many_joints(seed, resets):
+    """Where two arms stand after so many resets, the first by a seed."""
+    env = many_arms(2, "disabled")
+    env.reset(seed=seed - 1)
+    for _ in range(resets - 1):
+        env.reset()
+    return env.joints_rad
+
+
+def test_seeds_and_masks_are_one_for_each_environment():
+    env = many_arms(2, "disabled")
+    with pytest.raises(Misuse, match="seed must be a number or 2 of them, got 3"):
+        env.reset(seed=[1, 2, 3])
+    with pytest.raises(Misuse, match=r"reset_mask must have shape \(2,\), got \(3,\)"):
+        env.reset(options={"reset_mask": np.ones(3, bool)})
+    env.reset(seed=[None, 5])
+    one = many_arms(1, "disabled")
+    one.reset(seed=5)
+    assert_equal(env.joints_rad[1], one.joints_rad[0])
+
+
+def test_a_start_at_a_limit_is_within_it_and_one_beyond_is_refused():
+    env = many_arms(2, "disabled")
+    env.reset(options={"joints_rad": np.tile(np.float32(planar_arm.UPPER_RAD), (2, 1))})
+    _, _, terminated, _, info = env.step(np.full(2, HOLD))
+    assert not terminated.any() and not info["limit_hit"].any()
+    with pytest.raises(Misuse, match=r"joints_rad must be within .* got \[\[0.0, 0.0, 3.0\]"):
+        env.reset(options={"joints_rad": np.array([[0, 0, 3.0], [0, 0, 0]])})
+
+
 @pytest.mark.parametrize("domain", ["sim", "camera"])
 @pytest.mark.parametrize("mode", ["same_step", "next_step", "disabled"])
 def test_state_resumes_exactly(domain, mode):

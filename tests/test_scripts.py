@@ -4,7 +4,9 @@ import json
 import os
 import runpy
 import subprocess
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -46,7 +48,7 @@ def test_every_command_of_a_study_is_understood(study, tmp_path, monkeypatch):
     monkeypatch.setattr("handeye.run.task_of", lambda name: study)
     monkeypatch.setattr("handeye.report.write_report", lambda *given: "")
     monkeypatch.setattr("handeye.grasp_report.write_report", lambda *given: "")
-    monkeypatch.setattr(cli, "_task", lambda name: study)
+    monkeypatch.setattr("handeye.checkpoint.task_of", lambda name: study)
     monkeypatch.setattr(cli, "_evaluate_grasping", lambda options: 0)
     for program, *words in heard(ROOT / "results" / study / "run.sh", tmp_path):
         if program == "python":
@@ -58,6 +60,18 @@ def test_every_command_of_a_study_is_understood(study, tmp_path, monkeypatch):
     assert all(options.until in ("", *stages) for _, _, options, _ in trained)
     # No training is run twice.
     assert len({(name, options.seed, repr(config)) for name, config, options, _ in trained}) == len(trained)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(path, monkeypatch):
+    for name in (
+        "stable_baselines3",
+        "stable_baselines3.common",
+        "stable_baselines3.common.callbacks",
+        "stable_baselines3.common.vec_env",
+    ):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    runpy.run_path(str(path))
 
 
 def test_tables_of_reaching_say_what_was_measured():

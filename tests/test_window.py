@@ -12,13 +12,21 @@ class Screen:
     """Stands in for tkinter: keeps what was shown."""
 
     def __init__(self):
-        self.shown, self.open = [], True
+        self.shown, self.open, self.told = [], True, {}
         fake = types.ModuleType("tkinter")
         fake.TclError = RuntimeError
         fake.Tk = lambda: self
         fake.Label = lambda *_, **__: self
-        fake.PhotoImage = lambda data, format: (format, data)
+        fake.PhotoImage = self.picture
         self.module = fake
+
+    def picture(self, master, data, format):
+        # Without its window, a picture belongs to whichever was opened first.
+        assert master is self and self.open
+        return format, data
+
+    def protocol(self, name, does):
+        self.told[name] = does
 
     def title(self, _): ...
 
@@ -52,6 +60,16 @@ def test_human_mode_shows_the_large_picture_after_reset_and_every_step(screen, n
     assert screen.shown[-1][1] == b"P6 %s 255\n" % size + like.render().tobytes()
     env.close()
     assert not screen.open
+
+
+def test_a_user_may_close_the_window(screen):
+    env = gym.make("handeye/PlanarReach-v0", render_mode="human")
+    env.reset(seed=3)
+    screen.told["WM_DELETE_WINDOW"]()
+    assert not screen.open
+    env.step(1)
+    env.close()
+    assert len(screen.shown) == 1
 
 
 def test_without_a_screen_one_line_says_so_and_nothing_fails(screen, monkeypatch, caplog):

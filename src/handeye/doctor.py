@@ -70,7 +70,11 @@ def _speed() -> Iterator[Finding]:
     mend = "nothing to do: networks run in float32 here, 2–3 times slower than on a processor with it"
     yield native, f"the processor {'multiplies' if native else 'does not multiply'} bf16 itself", mend
     gpu = torch.cuda.is_available()
-    yield True, f"{torch.cuda.get_device_name() if gpu else 'no GPU'} (grasping trains on one with --run.device cuda)", ""
+    yield (
+        True,
+        f"{torch.cuda.get_device_name() if gpu else 'no GPU'} (grasping trains on one with --run.device cuda)",
+        "",
+    )
     pictures, theta = draw_sim(64, np.random.default_rng(0))
     net = perception_net()
     with torch.no_grad():

@@ -22,13 +22,28 @@ def need_batch(num_envs: int, autoreset_mode: str, render_mode: str | None) -> N
         raise Misuse(f"render_mode must be None or rgb_array, got {render_mode!r}")
 
 
-def reseed(rngs: list[np.random.Generator], seed: int | list[int | None] | None) -> None:
-    """New generators in place: environment i's is seeded `seed + i`, or by its own of a list; None keeps it."""
+def need_mask(options: dict[str, Any], num_envs: int) -> NDArray[np.bool_]:
+    """Which environments (N,) a reset is of: `reset_mask`, or all. Raises: Misuse for another shape."""
+    mask = np.asarray(options.get("reset_mask", np.ones(num_envs, bool)), bool)
+    if mask.shape != (num_envs,):
+        raise Misuse(f"reset_mask must have shape ({num_envs},), got {mask.shape}")
+    return mask
+
+
+def reseed(rngs: list[np.random.Generator], seed: int | list[int | None] | None, mask: NDArray[np.bool_]) -> None:
+    """New generators in place of those in `mask`: environment i's is seeded `seed + i`, or by its own of a list; None
+    keeps it.
+
+    Raises: Misuse for a list that is not as long as there are environments.
+    """
     if seed is None:
         return
-    for i, one in enumerate([seed + i for i in range(len(rngs))] if isinstance(seed, int) else seed):
-        if one is not None:
-            rngs[i] = np.random.default_rng(one)
+    seeds = [seed + i for i in range(len(rngs))] if isinstance(seed, int | np.integer) else list(seed)
+    if len(seeds) != len(rngs):
+        raise Misuse(f"seed must be a number or {len(rngs)} of them, got {len(seeds)}")
+    for i in np.flatnonzero(mask):
+        if seeds[i] is not None:
+            rngs[i] = np.random.default_rng(seeds[i])
 
 
 def ends(observation: Observation, info: dict[str, Any], over: NDArray[np.bool_]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class BinConfig:
         need(self, ("step_s", "grip_s"), self.timestep_s, 2)
         if self.grip_s >= self.step_s:
             raise Misuse(f"grip_s must be less than step_s, {self.step_s:g}, got {self.grip_s:g}")
-        need(self, ("reach_m", "start_offset_m", "spread_m"), 0, 0.5)
+        need(self, ("reach_m", "spread_m"), 0, 0.5)
+        need(self, ("start_offset_m",), 0, self.reach_m)
         need(self, ("lowest_m", "highest_m"), 0, 1)
         low, high = self.start_m
         if not self.lowest_m <= low <= high <= self.highest_m:

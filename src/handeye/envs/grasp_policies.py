@@ -15,14 +15,16 @@ DIRECTIONS = 24
 
 
 def _actions(env: GraspVectorEnv, move_m: NDArray, turn_rad: NDArray, close: NDArray) -> NDArray:
-    """Actions (N, 8) of displacements (N, 3), rotations (N,) and closings (N,) bool.
+    """Actions (N, 8) of displacements (N, 3), rotations (N,) and closings (N,) bool, as far as a step can go.
 
     Where it is learned when to stop, they stop when the heuristic would: what is shown can be learnt.
     """
-    actions = np.zeros((len(move_m), ACTION), np.float32)
-    actions[:, :3], actions[:, 3], actions[:, 4] = move_m, np.sin(turn_rad), np.cos(turn_rad)
+    actions, config = np.zeros((len(move_m), ACTION), np.float32), env.config
+    turn_rad = np.clip(turn_rad, -config.turn_rad, config.turn_rad)
+    actions[:, :3] = np.clip(move_m, -config.move_m, config.move_m)
+    actions[:, 3], actions[:, 4] = np.sin(turn_rad), np.cos(turn_rad)
     actions[:, CLOSE] = close
-    if env.config.termination == "learned":
+    if config.termination == "learned":
         actions[:, TERMINATE] = env.raised
     return actions
 

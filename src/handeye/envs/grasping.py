@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from handeye.envs import known, rendering
-from handeye.envs.batching import MODES, ends, need_batch, reseed
+from handeye.envs.batching import MODES, ends, need_batch, need_mask, reseed
 from handeye.envs.bin import Bin
 from handeye.envs.bin_config import BinConfig
 from handeye.envs.course import Course
@@ -144,7 +144,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         self.casters: dict[CameraConfig, rendering.Renderer] = {}
         view = self.config.view
         self.image = np.zeros((num_envs, view.height_px, view.width_px, 3), np.uint8)
-        self.judge = Judge(self.config.subtraction)
+        self.judge = Judge(self.config.subtraction, view.randomise, threads)
         self.steps = np.zeros(num_envs, np.int64)
         self.done = np.ones(num_envs, bool)
         self.course = Course(self.bin)
@@ -152,8 +152,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         """`options`: `reset_mask` (N,) bool."""
-        reseed(self.rngs, seed)
-        mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        mask = need_mask(options or {}, self.num_envs)
+        reseed(self.rngs, seed, mask)
         self._start(np.flatnonzero(mask))
         return self._observe(np.arange(self.num_envs)), self._info()
 
@@ -322,7 +322,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Large pictures (512, 640, 3) over the shoulder, one an environment."""
-        return None if self.render_mode is None else tuple(self.picture(LARGE))
+        view = replace(LARGE, randomise=self.config.view.randomise)
+        return None if self.render_mode is None else tuple(self.picture(view))
 
 
 class GraspEnv(SingleEnv):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from handeye import planar_arm
 from handeye.envs import camera_domain, reach_pictures
-from handeye.envs.batching import MODES, ends, need_batch, reseed
+from handeye.envs.batching import MODES, ends, need_batch, need_mask, reseed
 from handeye.envs.single import SingleEnv
 from handeye.errors import Misuse, need, need_one_of
 from handeye.types import Observation, Policy
@@ -61,6 +61,15 @@ class PlanarReachConfig:
         need(self, ("distance_weight", "success_reward", "limit_reward"), -1e6, 1e6)
         need_one_of(self, "observe", OBSERVE)
         need_one_of(self, "domain", DOMAINS)
+
+
+def _within_limits(joints_rad: NDArray) -> NDArray[np.float64]:
+    """Poses (N, 3) in double precision. Raises: Misuse for one beyond the limits by more than rounding."""
+    inside = np.clip(joints_rad.astype(np.float64), planar_arm.LOWER_RAD, planar_arm.UPPER_RAD)
+    if not np.allclose(joints_rad, inside, rtol=0, atol=1e-6):
+        low, high = planar_arm.LOWER_RAD.tolist(), planar_arm.UPPER_RAD.tolist()
+        raise Misuse(f"joints_rad must be within {low} … {high}, got {joints_rad.tolist()}")
+    return inside
 
 
 def observation_space(config: PlanarReachConfig) -> spaces.Dict:
@@ -114,11 +123,12 @@ class PlanarReachVectorEnv(gym.vector.VectorEnv):
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None) -> tuple:
         options = options or {}
-        reseed(self.rngs, seed)
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        mask = need_mask(options, self.num_envs)
+        poses = _within_limits(np.asarray(options["joints_rad"])[mask]) if "joints_rad" in options else None
+        reseed(self.rngs, seed, mask)
         self._start(np.flatnonzero(mask))
-        if "joints_rad" in options:
-            self.joints_rad[mask] = np.asarray(options["joints_rad"], np.float64)[mask]
+        if poses is not None:
+            self.joints_rad[mask] = poses
         if "target_m" in options:
             self.target_m[mask] = np.asarray(options["target_m"], np.float64)[mask]
             # No pose is known for a target from outside, so the guide holds.

@@ -20,7 +20,8 @@ from handeye.errors import need, need_one_of
 # It tells of every kernel that it loads.
 wp.config.log_level = wp.LOG_ERROR
 CAMERAS = ("shoulder", "follow", "wrist")
-LEVELS = {"off": 0.0, "mild": 0.3, "strong": 1.0}
+Randomise = Literal["off", "mild", "strong"]
+LEVELS: dict[Randomise, float] = {"off": 0.0, "mild": 0.3, "strong": 1.0}
 EYE_M, AIM_M, ZOOM, GAIN, TINT = 0.06, 0.03, 0.12, 0.25, 0.25
 """At level strong: how far the camera and the point that it looks at move, how much field of view, light and the
 colours of table and tray change; uniform either way."""
@@ -50,7 +51,7 @@ class CameraConfig:
     is fixed to the hand."""
     width_px: int = 64
     height_px: int = 64
-    randomise: Literal["off", "mild", "strong"] = "off"
+    randomise: Randomise = "off"
     """How much pose, field of view, light and colours change from episode to episode."""
     shadows: bool = False
     renderer: Literal["rays", "opengl"] = "rays"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handeye.envs import rendering, scene
 from handeye.envs.bin import Bin
 from handeye.envs.objects import PARTS
-from handeye.envs.rendering import CameraConfig, Look, RayCaster
+from handeye.envs.rendering import CameraConfig, Look, Randomise, RayCaster
 from handeye.errors import need
 
 HIGH_M, ASIDE_M = 0.35, 0.30
@@ -51,8 +51,10 @@ def changed(before: NDArray[np.uint8], after: NDArray[np.uint8], config: Subtrac
 class Judge:
     """Says of worlds of a bin whether something was held, and leaves them as they were."""
 
-    def __init__(self, config: SubtractionConfig) -> None:
-        self.config = config
+    def __init__(self, config: SubtractionConfig, randomise: Randomise = "off", threads: int = 0) -> None:
+        """`randomise`: as of the views of these worlds. `threads` of drawing, 0: all cores."""
+        self.config, self.threads = config, threads
+        self.view = CameraConfig("shoulder", config.width_px, config.height_px, randomise=randomise)
         self.caster: RayCaster | None = None
 
     def __call__(self, bins: Bin, look: Look, ids: NDArray) -> NDArray[np.bool_]:
@@ -73,8 +75,7 @@ class Judge:
         place[:, scene.TRAY.stop : place.shape[1] - PARTS * bins.config.objects] = NOWHERE_M
         eye, axes, fovy = rendering.eyes("shoulder", look, bins.gripper, bins.cam_pos, bins.cam_mat)
         if self.caster is None:
-            view = CameraConfig("shoulder", self.config.width_px, self.config.height_px)
-            self.caster = RayCaster(bins.models[0], bins.worlds, view)
+            self.caster = RayCaster(bins.models[0], bins.worlds, self.view, self.threads)
         looks = look.size[ids], look.rgba[ids]
         return self.caster.draw((place, bins.geom_mat[ids]), looks, (eye[ids], axes[ids], fovy[ids]))
 

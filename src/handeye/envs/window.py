@@ -22,23 +22,26 @@ class Window:
         self.root = _desktop()
         if self.root is not None:
             self.root.title(title)
+            self.root.protocol("WM_DELETE_WINDOW", self.close)
             self.label = _tkinter().Label(self.root, borderwidth=0)
             self.label.pack()
 
     def show(self, picture: NDArray[np.uint8]) -> None:
-        """Show a picture (H, W, 3), no sooner than a frame's time after the last."""
+        """Show a picture (H, W, 3), no sooner than a frame's time after the last, unless the user closed the window."""
         if self.root is None:
             return
         time.sleep(max(0.0, self.due_s - time.monotonic()))
         self.due_s = time.monotonic() + self.period_s
         height, width, _ = picture.shape
-        self.image = _tkinter().PhotoImage(data=b"P6 %d %d 255\n" % (width, height) + picture.tobytes(), format="ppm")
+        ppm = b"P6 %d %d 255\n" % (width, height) + picture.tobytes()
+        self.image = _tkinter().PhotoImage(master=self.root, data=ppm, format="ppm")
         self.label.configure(image=self.image)
         self.root.update()
 
     def close(self) -> None:
         if self.root is not None:
             self.root.destroy()
+        self.root = None
 
 
 def _tkinter() -> Any:
