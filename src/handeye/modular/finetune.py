@@ -46,7 +46,7 @@ class FinetuneConfig:
     rate_end: float = 0.1
     """Share of the learning rate that is left at the end: the paper's 0.01 … 0.001 is a tenth."""
     clip_norm: float = 1.0
-    """The gradient of each network is shortened to this length."""
+    """The gradient of what each optimiser moves is shortened to this length."""
     control_rate: float = 0.1
     """Learning rate of control, as a share of perception's: control has converged before, and soon unlearns."""
     task_batch: int = 64

@@ -112,7 +112,7 @@ class CompactConfig:
     """The compact networks. Raises ValueError for values that make none."""
 
     channels: tuple[int, ...] = (16, 32, 64)
-    """Of the convolutions, each of stride 2."""
+    """Of the convolutions; each of stride 2, with merge=spatial the first two."""
     features: int = 256
     width: int = 256
     """Of the head."""
