@@ -50,6 +50,18 @@ def need_one_of(config: object, name: str, valid: tuple[str, ...]) -> None:
         raise Misuse(f"{name} must be one of {', '.join(valid)}, got {value!r}")
 
 
+def need_unset(config: object, names: tuple[str, ...], path: str) -> None:
+    """Check that fields of the configuration at `path` are as by default: stages and evaluations choose them.
+
+    Raises:
+        Misuse: naming the field and its value.
+    """
+    usual = type(config)()
+    for name in names:
+        if (value := getattr(config, name)) != getattr(usual, name):
+            raise Misuse(f"{path}.{name} is chosen by each stage and each evaluation, got {value!r}: leave it out")
+
+
 def differences(before: Any, now: Any, path: str = "") -> list[str]:
     """One line for each place where two trees of dictionaries differ: `a.b was 1, is 2`."""
     if isinstance(before, dict) and isinstance(now, dict):

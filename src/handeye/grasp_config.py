@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from handeye.envs.grasp_policies import Oracle, Scripted
 from handeye.envs.grasping import GraspConfig
-from handeye.errors import Misuse, need, need_one_of
+from handeye.errors import Misuse, need, need_one_of, need_unset
 from handeye.qtopt.acting import NoiseConfig
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
@@ -81,8 +81,7 @@ class GraspLearning:
             )
         if self.network == "paper" and (view.height_px, view.width_px) != (SIZE_PX, SIZE_PX):
             raise Misuse(f"network=paper needs pictures of {SIZE_PX}×{SIZE_PX}, got {view.height_px}×{view.width_px}")
-        if (observe := self.env.observe) != GraspConfig.observe:
-            raise Misuse(f"env.observe is chosen by each stage and each evaluation, got {observe!r}: leave it out")
+        need_unset(self.env, ("observe",), "env")
         objects, nearest = self.env.world.objects, self.net.nearest
         if (self.network == "state" or self._tells) and nearest > objects:
             raise Misuse(f"net.nearest must be in 1 … {objects}, the objects in a bin, got {nearest}")

@@ -36,7 +36,7 @@ class Recorder:
 
     def note(self) -> None:
         """Remember the present moment."""
-        self.moments.append(self.env.picture(replace(VIEW, randomise=self.env.config.view.randomise)))
+        self.moments.append(self.env.picture(VIEW))
 
 
 def write_grasps(name: str, config: GraspConfig, seeds: Sequence[int], path: Path, noise: float = 0.0) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from handeye import checkpoint, pictures, planar_arm
 from handeye.envs import camera_domain, reach_pictures
 from handeye.envs.reaching import PlanarReachConfig, PlanarReachVectorEnv, draw_theta, guide
-from handeye.errors import Misuse, need, need_one_of
+from handeye.errors import Misuse, need, need_one_of, need_unset
 from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
@@ -77,10 +77,7 @@ class ReachConfig:
             raise Misuse("conv1 weights fit only networks=paper")
         if not self.still_camera and self.networks != "paper":
             raise Misuse("still_camera says something to networks=paper only")
-        own = PlanarReachConfig()
-        for name in ("observe", "domain"):
-            if (value := getattr(self.env, name)) != getattr(own, name):
-                raise Misuse(f"env.{name} is chosen by each stage and each evaluation, got {value!r}: leave it out")
+        need_unset(self.env, ("observe", "domain"), "env")
 
 
 def geometry() -> keypoints.Geometry:

@@ -311,7 +311,8 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         return observation
 
     def picture(self, view: CameraConfig, which: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
-        """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now."""
+        """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now, by a view randomised as theirs."""
+        view = replace(view, randomise=self.config.view.randomise)
         if view not in self.casters:
             self.casters[view] = rendering.renderer(self.bin.models[0], self.num_envs, view, self.threads)
         bins, look = self.bin, self.look
@@ -322,8 +323,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Large pictures (512, 640, 3) over the shoulder, one an environment."""
-        view = replace(LARGE, randomise=self.config.view.randomise)
-        return None if self.render_mode is None else tuple(self.picture(view))
+        return None if self.render_mode is None else tuple(self.picture(LARGE))
 
 
 class GraspEnv(SingleEnv):
