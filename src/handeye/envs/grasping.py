@@ -311,7 +311,7 @@ class GraspVectorEnv(gym.vector.VectorEnv):
         return observation
 
     def picture(self, view: CameraConfig, which: NDArray[np.intp] | None = None) -> NDArray[np.uint8]:
-        """Pictures (n, H, W, 3) of bins `which` (n,), of all by default, as they are now, by a view randomised as theirs."""
+        """Pictures (n, H, W, 3) of bins `which` (n,), of all by default; views are randomised as theirs."""
         view = replace(view, randomise=self.config.view.randomise)
         if view not in self.casters:
             self.casters[view] = rendering.renderer(self.bin.models[0], self.num_envs, view, self.threads)
