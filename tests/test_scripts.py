@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -79,3 +80,14 @@ def test_tables_of_reaching_say_what_was_measured():
     assert len(pages) == 4
     for path, text in pages.items():
         assert path.read_text() == text, f"{path.name}: run python benchmarks/reach_tables.py"
+
+
+def test_a_world_of_your_own_is_learnt(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "your-own-robot.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    short = code.replace("rounds=80", "rounds=30")
+    assert short != code
+    monkeypatch.chdir(tmp_path)
+    exec(compile(short, "your-own-robot.md", "exec"), {})
+    assert float(capsys.readouterr().out.split(":")[1]) > 0.5
+    assert (tmp_path / "runs" / "pucks" / "metrics.jsonl").stat().st_size

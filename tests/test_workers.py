@@ -1,5 +1,7 @@
 import copy
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -164,6 +166,30 @@ def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
             one.step()
     assert same(*runners)
     assert not torch.equal(next(iter(runners[0].result().values())), next(iter(net_of().state_dict().values())))
+
+
+def test_the_learner_labels_while_others_still_collect():
+    one, free = runner(), threading.Event()
+    collect, label_all = one.workers.collector.collect, UPDATER.label_all
+
+    def slow(*asked):
+        assert one.done < 1 or free.wait(10)
+        return collect(*asked)
+
+    def label(average, lagged, samples):
+        samples = list(samples)
+        if threading.current_thread() is threading.main_thread() and samples:
+            free.set()
+        return label_all(average, lagged, samples)
+
+    updater = SimpleNamespace(sample=UPDATER.sample, label_all=label)
+    one.workers = Workers(SimpleNamespace(collect=slow), updater)
+    while one.done < one.steps:
+        one.step()
+    other = runner(overlap=False)
+    while other.done < other.steps:
+        other.step()
+    assert free.is_set() and same(one, other)
 
 
 def test_scripted_and_guided_episodes_alone_are_learnt_from_if_asked():

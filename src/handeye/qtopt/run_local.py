@@ -5,7 +5,7 @@ The workers are all in this process, or look as if they were: see run_ray.py.
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,12 +57,21 @@ class Workers(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """What a round brings: episodes of scripted policy and guide, the learner's own, labelled samples, figures."""
+    """What a round brings: episodes of scripted policy and guide, the learner's own, labels by number, seconds."""
 
     given: list[Episode]
     own: list[Episode]
-    labelled: list[dict[str, Any]]
-    figures: dict[str, float]
+    labels: dict[int, Label]
+    collect_s: float
+    label_s: float
+
+
+class Unlabelled(NamedTuple):
+    """A round's samples to label: how many steps of each come from which memory, and the randomness of each sample,
+    numbered. Whoever is free takes the next."""
+
+    parts: list[tuple[FrameReplay, int]]
+    rngs: Iterator[tuple[int, np.random.Generator]]
 
 
 @dataclass(frozen=True)
@@ -189,16 +198,18 @@ class LocalRunner:
         torch.set_num_threads(1)
         self.acting.load_state_dict(self.average.state_dict())
         self.judging.load_state_dict(self.learner.lagged.state_dict())
-        gathering = self._begin_gathering()
+        unlabelled = self._unlabelled()
+        gathering = self._begin_gathering(unlabelled)
         values = self._learn()
         learnt = time.perf_counter()
+        labels = self._label(unlabelled)
+        labelled = time.perf_counter()
         gathered = gathering.result()
-        values |= {"learn_s": learnt - started, "wait_s": time.perf_counter() - learnt}
-        values |= gathered.figures | _summary(gathered.given, gathered.own)
+        values |= {"learn_s": learnt - started, "wait_s": time.perf_counter() - labelled}
+        values |= {"collect_s": gathered.collect_s, "label_s": gathered.label_s + labelled - learnt}
+        values |= self._keep(labels | gathered.labels, unlabelled.parts) | _summary(gathered.given, gathered.own)
         self.off.add(gathered.given)
         self.on.add(gathered.own)
-        for rows in gathered.labelled:
-            self.labelled.add(**rows)
         self.done += 1
         torch.set_num_threads(threads)
         every = self.config.evaluate_every
@@ -211,21 +222,20 @@ class LocalRunner:
         """Whether the last saved state could not be gone on from exactly after another round."""
         return any(memory.must_save(self.round_frames) for memory in (self.off, self.on))
 
-    def _begin_gathering(self) -> "Future[Gathered]":
+    def _begin_gathering(self, unlabelled: Unlabelled) -> "Future[Gathered]":
         if self.pool is not None:
-            return self.pool.submit(self._gather)
+            return self.pool.submit(self._gather, unlabelled)
         now: Future[Gathered] = Future()
-        now.set_result(self._gather())
+        now.set_result(self._gather(unlabelled))
         return now
 
-    def _gather(self) -> Gathered:
-        """A round of episodes, and labels for the next round's updates."""
+    def _gather(self, unlabelled: Unlabelled) -> Gathered:
+        """A round of episodes, then labels, unless the learner is done first and has made them."""
         after, started = self.done - self.config.first_rounds, time.perf_counter()
         given, own = self._collect(after) if self.config.collect else ([], [])
         collected = time.perf_counter()
-        labelled, figures = self._label() if after >= -1 else ([], {})
-        figures |= {"collect_s": collected - started, "label_s": time.perf_counter() - collected}
-        return Gathered(given, own, labelled, figures)
+        labels = self._label(unlabelled)
+        return Gathered(given, own, labels, collected - started, time.perf_counter() - collected)
 
     def _collect(self, after: int) -> tuple[list[Episode], list[Episode]]:
         """A round of episodes, so many rounds after the first ones: given ones, and the learner's own."""
@@ -233,19 +243,33 @@ class LocalRunner:
         shares = first if after < 0 else (self.config.scripted, self.guided(after))
         return self.workers.collector.collect(self.acting, Exploration(*shares), self.done)
 
-    def _label(self) -> tuple[list[dict[str, Any]], dict[str, float]]:
-        """Labelled samples of both memories, as many as the next round learns from, and which shares of them were
-        clipped and came from the learner's own episodes."""
-        parts = self._parts()
-        chunks = -(-self.config.updates // self.learner.config.reuse)
-        if not parts or not chunks:
-            return [], {}
-        rngs = np.random.default_rng([self.seed, self.done, 1]).spawn(chunks)
-        samples = ((_joined([self.workers.updater.sample(*part, rng) for part in parts]), rng) for rng in rngs)
-        labels = self.workers.updater.label_all(self.acting, self.judging, samples)
+    def _unlabelled(self) -> Unlabelled:
+        """Samples for the next round's updates; none before the last of the first rounds."""
+        parts = self._parts() if self.done - self.config.first_rounds >= -1 else []
+        count = -(-self.config.updates // self.learner.config.reuse) if parts else 0
+        return Unlabelled(parts, enumerate(np.random.default_rng([self.seed, self.done, 1]).spawn(count)))
+
+    def _label(self, unlabelled: Unlabelled) -> dict[int, Label]:
+        """Labels of the samples that nobody else has taken."""
+        taken = []
+
+        def samples() -> Iterator[Sample]:
+            for number, rng in unlabelled.rngs:
+                taken.append(number)
+                yield _joined([self.workers.updater.sample(*part, rng) for part in unlabelled.parts]), rng
+
+        labels = self.workers.updater.label_all(self.acting, self.judging, samples())
+        return dict(zip(taken, labels, strict=True))
+
+    def _keep(self, labels: dict[int, Label], parts: list[tuple[FrameReplay, int]]) -> dict[str, float]:
+        """Remember a round's labels, in the order of their samples. Returns which shares of them were clipped and came
+        from the learner's own episodes."""
+        if not labels:
+            return {}
+        for number in sorted(labels):
+            self.labelled.add(**self._row(labels[number][0]))
         own = sum(count for replay, count in parts if replay is self.on) / sum(count for _, count in parts)
-        clipped = float(np.mean([outside for _, outside in labels]))
-        return [self._row(batch) for batch, _ in labels], {"clipped": clipped, "on_policy": own}
+        return {"clipped": float(np.mean([labels[number][1] for number in sorted(labels)])), "on_policy": own}
 
     def _parts(self) -> list[tuple[FrameReplay, int]]:
         """How many steps of a sample come from which memory: none from one that is empty."""
