@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 
 from handeye import cli, reach
@@ -82,12 +83,19 @@ def test_tables_of_reaching_say_what_was_measured():
         assert path.read_text() == text, f"{path.name}: run python benchmarks/reach_tables.py"
 
 
-def test_a_world_of_your_own_is_learnt(tmp_path, monkeypatch, capsys):
+def test_the_page_about_your_own_robot_holds(tmp_path, monkeypatch, capsys):
     page = (ROOT / "docs" / "your-own-robot.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     short = code.replace("rounds=80", "rounds=30")
     assert short != code
     monkeypatch.chdir(tmp_path)
-    exec(compile(short, "your-own-robot.md", "exec"), {})
+    told: dict = {}
+    exec(compile(short, "your-own-robot.md", "exec"), told)
     assert float(capsys.readouterr().out.split(":")[1]) > 0.5
     assert (tmp_path / "runs" / "pucks" / "metrics.jsonl").stat().st_size
+    rng = np.random.default_rng(0)
+    pictures, states = rng.integers(256, size=(10, 64, 64, 3), dtype=np.uint8), rng.random((10, 3), np.float32)
+    actions = np.zeros((9, 8), np.float32)
+    told["store_grasps"]("mine", [(pictures, states, actions, success) for success in (True, False)])
+    short = ["--run.no-collect", "--run.first-rounds", "1", "--run.rounds", "2", "--run.updates", "2"]
+    assert cli.main(["train", "grasp", "--logs", "mine", *short, "--run.evaluate-every", "0", "--out", "run"]) == 0
