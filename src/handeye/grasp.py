@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -179,8 +180,12 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
     envs = {objects: GraspVectorEnv(MIDWAY_WORLDS, world, "disabled", threads=1) for objects, world in worlds.items()}
 
     def evaluate(net: QNetwork) -> dict[str, float]:
-        ended = {o: episodes(env, greedy(config, net), keep=(), seed=MIDWAY_SEED) for o, env in envs.items()}
-        return {o: float(np.mean([e.facts["is_success"][-1] for e in played])) for o, played in ended.items()}
+        def play(env: GraspVectorEnv) -> float:
+            ended = episodes(env, greedy(config, net), keep=(), seed=MIDWAY_SEED)
+            return float(np.mean([episode.facts["is_success"][-1] for episode in ended]))
+
+        with ThreadPoolExecutor(len(envs)) as pool:
+            return dict(zip(envs, pool.map(play, envs.values()), strict=True))
 
     return evaluate
 

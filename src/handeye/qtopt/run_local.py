@@ -194,7 +194,7 @@ class LocalRunner:
         if not self.done:
             self.off.add(self.workers.stored())
         threads, started = torch.get_num_threads(), time.perf_counter()
-        # One thread each for gathering and learning: more fight over the cores.
+        # One thread each for gathering and learning, and for each of what evaluates: more fight over the cores.
         torch.set_num_threads(1)
         self.acting.load_state_dict(self.average.state_dict())
         self.judging.load_state_dict(self.learner.lagged.state_dict())
@@ -211,10 +211,10 @@ class LocalRunner:
         self.off.add(gathered.given)
         self.on.add(gathered.own)
         self.done += 1
-        torch.set_num_threads(threads)
         every = self.config.evaluate_every
         if self.evaluate and every and self.done % every == 0:
             self.figures = self.evaluate(self.average)
+        torch.set_num_threads(threads)
         return values | {"frames": float(self.off.added + self.on.added)} | self.figures
 
     @property
