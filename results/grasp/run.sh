@@ -39,6 +39,8 @@ for seed in 1 2; do
   study "modular-beta0.8-seed$seed" grasp-modular "${modular[@]}" --net.beta 0.8 --seed "$seed"
 done
 study mirror grasp-quick --labels.mirror
+# Two of a third of the rounds, in the time of one.
+study members-short grasp --members 2 --run.rounds 220
 
 # One change each, all asked once.
 once() { study "$1" grasp-quick --no-both-ways "${@:2}"; }
