@@ -176,10 +176,12 @@ def test_overestimation_by_hand():
 
 
 def test_grasps_are_counted_by_shape_and_ending():
-    played = {"heldout": [grasp(held=2), grasp("missed"), grasp("missed", "mug")], "train": [grasp("slipped", "mug")]}
+    heldout = [grasp(held=2), grasp("two objects"), grasp("two objects", "mug")]
+    played = {"heldout": heldout, "train": [grasp("slipped", "mug")]}
     table = grasp_report.ending_table("t", played)
-    assert table.columns == ("objects", "grasps", "grasped", "missed", "slipped", "two objects")
+    assert table.columns == ("objects", "grasps", "grasped", "two objects", "slipped", "several held")
     assert table.rows == [("held-out", 3, 1, 2, 0, 1), ("training", 1, 0, 0, 1, 0)]
+    assert json.loads(table.json())["rows"][0]["two objects"] == 2
     table = grasp_report.shape_table("t", played)
     assert table.columns[:5] == ("shape", "held-out", "held-out %", "training", "training %")
     assert table.rows == [("block", 2, 50.0, 0, None, 1, 1, 0, 1), ("mug", 1, 0.0, 1, 0.0, 0, 1, 1, 0)]
@@ -193,7 +195,7 @@ def test_films_show_held_out_objects_where_they_can():
     assert grasp_report.chosen(played) == {
         "missed": ("heldout", [0, 1, 2, 3]),
         "slipped": ("train", [2]),
-        "two objects": ("train", [3]),
+        "several held": ("train", [3]),
         GRASPED: ("heldout", [7]),
     }
 

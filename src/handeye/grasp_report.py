@@ -45,7 +45,7 @@ PUBLISHED_NOTE = (
     "472×472 pixels; 60 robots that collect unless another number is given, and asynchronous updates of a network of "
     "1.2 million weights; 700 grasps a figure. It says what to expect, and measures nothing here."
 )
-SEVERAL = "two objects"
+SEVERAL = "several held"
 COLUMNS = ("objects", "grasps", "success %", "95 % low", "95 % high", "steps", "return", SEVERAL, "minutes")
 MOST_KINDS, FILMED_EACH = 5, 4
 BINS = 15
@@ -143,7 +143,7 @@ def _results(report: Report) -> list[str]:
         for policy, name in POLICIES.items():
             rows.append((name, *_row(objects, findings.of_world(policy, objects), None)))
     note = (
-        "Intervals are Wilson's. two objects: grasps that ended with more than one in the hand. minutes: of training, "
+        "Intervals are Wilson's. several held: grasps that ended with more than one in the hand. minutes: of training, "
         "from nothing, evaluations during it included. scripted sees nothing, oracle sees the objects; both grasp in "
         "the same scenes, by the default rules."
     )
@@ -275,7 +275,8 @@ def ending_table(name: str, played: dict[str, list[Grasp]]) -> Table:
         "missed: no object was between both fingers; two objects: each finger pressed another; slipped: one rose and "
         "was lost; not lifted, timed out: one was "
         "held and did not rise enough, in the second case until the last step; wedged: what would count as lifted "
-        "touched tray or table; jammed: the gripper was stopped on its way."
+        "touched tray or table; jammed: the gripper was stopped on its way. several held, of all grasps: more than one "
+        "was in the hand at the end."
     )
     return Table(name, "How grasps ended", ("objects", "grasps", GRASPED, *kinds, SEVERAL), rows, note)
 

@@ -18,13 +18,20 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain cells; None is a figure that there is not. `name` is the stem of its files."""
+    """Rows of plain cells; None is a figure that there is not. `name` is the stem of its files.
+
+    Raises: ValueError for two columns of one name.
+    """
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[Cell, ...]]
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns of one name: {', '.join(self.columns)}")
 
     def write(self, folder: Path) -> None:
         """`<name>.csv`, `.json` and `.md` in `folder`. Raises: Failure if they cannot be written."""
