@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from handeye.nn import average_into, parameter_count, seeded, to_float
+from handeye.nn import average_into, centred, low_precision, parameter_count, seeded, to_float
 
 
 def test_pictures_become_floats_between_0_and_1_with_channels_first():
@@ -15,6 +15,17 @@ def test_pictures_become_floats_between_0_and_1_with_channels_first():
     assert tensor.shape == (2, 1, 3, 4) and tensor.dtype == torch.float32
     np.testing.assert_allclose(tensor[1, 0].numpy(), pictures[1, ..., 0] / 255, rtol=1e-6)
     assert to_float(np.full((1, 1, 1, 1), 255, np.uint8)).item() == 1.0
+
+
+def test_pictures_are_centred_as_float32_rounded_once_would_be():
+    shades = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    tensor = centred(shades)
+    assert tensor.is_contiguous(memory_format=torch.channels_last) and tensor.shape == (1, 1, 16, 16)
+    with low_precision():
+        assert tensor.dtype == (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+    exact = torch.arange(256).reshape(1, 1, 16, 16) / 255 - 0.5
+    rounding = 0 if tensor.dtype == torch.bfloat16 else 1e-7
+    torch.testing.assert_close(tensor, exact.to(tensor.dtype), rtol=0, atol=rounding)
 
 
 def test_averages_move_by_their_rate_and_counters_are_copied():

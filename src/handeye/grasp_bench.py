@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from handeye import experiments, grasp
 from handeye.grasp_config import GraspLearning
-from handeye.nn import low_precision
+from handeye.nn import centred, low_precision
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.cem import MaximiserConfig, best_actions
 from handeye.qtopt.networks import Inputs, scorer
@@ -46,8 +46,8 @@ def once(work: Callable[[], object]) -> float:
 
 
 def _inputs(states: int, size_px: int) -> Inputs:
-    pictures = torch.rand(states, 3, size_px, size_px).contiguous(memory_format=torch.channels_last)
-    return Inputs(pictures, torch.rand(states, 3))
+    pictures = torch.randint(256, (states, size_px, size_px, 3), dtype=torch.uint8)
+    return Inputs(centred(pictures), torch.rand(states, 3))
 
 
 def _argmax(score: Callable[[Tensor], Tensor], states: int, config: MaximiserConfig) -> None:

@@ -19,6 +19,15 @@ def to_float(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "
     return tensor.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
 
 
+def centred(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Pictures (N, H, W, C) uint8 → (N, C, H, W) in [−½, ½], channels last in memory, in the precision in which
+    `low_precision` multiplies: that of float32 rounded once, for a third of the bytes moved."""
+    tensor = torch.as_tensor(picture, device=device).permute(0, 3, 1, 2)
+    kind = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
+    # Shades are whole and few enough for bf16 to hold them, halves included.
+    return tensor.to(kind, memory_format=torch.channels_last).sub_(127.5).div_(255.0)
+
+
 def average_into(average: nn.Module, network: nn.Module, rate: float) -> None:
     """θ̄ ← θ̄ + rate · (θ − θ̄) for every parameter and floating-point buffer; other buffers are copied."""
     with torch.no_grad():
@@ -56,10 +65,13 @@ def weights_digest(*modules: nn.Module | None) -> str:
 @contextmanager
 def low_precision(device: torch.device | str = "cpu") -> Iterator[None]:
     """bf16 where the processor multiplies it natively (2–3× quicker there), else plain float32."""
-    kind = torch.device(device).type
-    native = kind == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    with torch.autocast(kind, torch.bfloat16, enabled=native):
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=_multiplies_bf16(device)):
         yield
+
+
+def _multiplies_bf16(device: torch.device | str) -> bool:
+    on_gpu = torch.device(device).type == "cuda"
+    return on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

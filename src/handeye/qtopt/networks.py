@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from handeye.errors import Misuse, need, need_one_of
 from handeye.modular.losses import scaled_gradient
-from handeye.nn import low_precision, to_float
+from handeye.nn import centred, low_precision
 from handeye.qtopt import actions
 from handeye.qtopt.actions import ActionBounds
 from handeye.types import Observation
@@ -25,7 +25,7 @@ NORMS = ("none", "batch", "layer", "group")
 
 
 class Inputs(NamedTuple):
-    """N observations as a network takes them: pictures (N, C, H, W) in [0, 1] or what is known (N, K); state (N, S)."""
+    """N observations as a network takes them: pictures (N, C, H, W) in [−½, ½] or what is known (N, K), and state."""
 
     seen: Tensor
     state: Tensor
@@ -45,7 +45,7 @@ def to_inputs(observation: Observation, device: torch.device | str = "cpu") -> I
     """What a network sees of an observation: `image` if there is one, else what is known; and `state`."""
     state = torch.as_tensor(observation["state"], device=device)
     if "image" in observation:
-        return Inputs(to_float(observation["image"], device), state)
+        return Inputs(centred(observation["image"], device), state)
     return Inputs(known_of(observation, device), state)
 
 
@@ -256,7 +256,7 @@ class Tower(nn.Module):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.layers(picture - 0.5)
+        return self.layers(picture)
 
 
 class FeatureBody(nn.Module):

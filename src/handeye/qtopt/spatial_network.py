@@ -66,11 +66,12 @@ class SpatialQ(nn.Module):
 
     def encode(self, inputs: Inputs) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
         """Feature maps (N, C, H / 4, W / 4), the gripper's place, and what else the head is shown, (N, width)."""
-        maps, theta = self.maps(inputs.seen - 0.5), None
+        maps, theta = self.maps(inputs.seen), None
         shown = self.whole(maps)
         if self.theta is not None:
             theta, share = self.theta(shown), 1 - self.config.beta
             shown, maps = scaled_gradient(torch.cat([shown, theta], 1), share), scaled_gradient(maps, share)
+        maps = maps.float()
         gripper = inputs.state[:, 3:5]
         parts = [shown, self._at(maps, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0]]
         parts += [scaled_state(inputs.state)] if self.proprioception else []
@@ -85,7 +86,7 @@ class SpatialQ(nn.Module):
     def _at(self, maps: Tensor, share: Tensor, gripper_m: Tensor) -> Tensor:
         """Features (N, S, C) where displacements (N, S, 2) of grippers at (N, 2) lead."""
         grid = self.view.project(share.float(), gripper_m)[:, :, None]
-        return functional.grid_sample(maps.float(), grid, align_corners=False)[..., 0].transpose(1, 2)
+        return functional.grid_sample(maps, grid, align_corners=False)[..., 0].transpose(1, 2)
 
 
 def _tower(config: CompactConfig) -> list[nn.Module]:
