@@ -15,17 +15,20 @@ from torch import Tensor, nn
 
 def to_float(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Pictures (N, H, W, C) uint8 → (N, C, H, W) float32 in [0, 1], channels last in memory."""
-    tensor = torch.as_tensor(picture, device=device).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+    return _channels_first(picture, torch.float32, device).div_(255.0)
 
 
 def centred(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Pictures (N, H, W, C) uint8 → (N, C, H, W) in [−½, ½], channels last in memory, in the precision in which
     `low_precision` multiplies: that of float32 rounded once, for a third of the bytes moved."""
-    tensor = torch.as_tensor(picture, device=device).permute(0, 3, 1, 2)
     kind = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
     # Shades are whole and few enough for bf16 to hold them, halves included.
-    return tensor.to(kind, memory_format=torch.channels_last).sub_(127.5).div_(255.0)
+    return _channels_first(picture, kind, device).sub_(127.5).div_(255.0)
+
+
+def _channels_first(picture: NDArray[np.uint8] | Tensor, kind: torch.dtype, device: torch.device | str) -> Tensor:
+    tensor = torch.as_tensor(picture, device=device).permute(0, 3, 1, 2)
+    return tensor.to(kind, memory_format=torch.channels_last)
 
 
 def average_into(average: nn.Module, network: nn.Module, rate: float) -> None:

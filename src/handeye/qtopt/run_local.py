@@ -266,10 +266,11 @@ class LocalRunner:
         from the learner's own episodes."""
         if not labels:
             return {}
-        for number in sorted(labels):
-            self.labelled.add(**self._row(labels[number][0]))
+        rows, clipped = zip(*(labels[number] for number in sorted(labels)), strict=True)
+        for batch in rows:
+            self.labelled.add(**self._row(batch))
         own = sum(count for replay, count in parts if replay is self.on) / sum(count for _, count in parts)
-        return {"clipped": float(np.mean([labels[number][1] for number in sorted(labels)])), "on_policy": own}
+        return {"clipped": float(np.mean(clipped)), "on_policy": own}
 
     def _parts(self) -> list[tuple[FrameReplay, int]]:
         """How many steps of a sample come from which memory: none from one that is empty."""
