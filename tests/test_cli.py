@@ -125,6 +125,45 @@ def test_reuse_takes_over_what_is_done(whole, tmp_path):
     assert read_rows(tmp_path / "again" / "metrics.jsonl") == []
 
 
+def test_reuse_takes_over_the_stages_of_a_checkpoint(whole, tmp_path, capsys):
+    kept = tmp_path / "kept.safetensors"
+    kept.write_bytes((whole / "checkpoints" / "final.safetensors").read_bytes())
+    assert main(["train", "reach-quick", "--out", str(tmp_path / "again"), *TINY, "--reuse", str(kept)]) == 0
+    assert final(tmp_path / "again") == final(whole)
+    assert read_rows(tmp_path / "again" / "metrics.jsonl") == []
+    capsys.readouterr()
+    other = ["--out", str(tmp_path / "other"), *TINY, "--adapted.camera-share", "0.5", "--reuse", str(kept)]
+    assert main(["train", "reach-quick", *other, "--until", "control"]) == 0
+    said = capsys.readouterr()
+    assert [line for line in (said.out + said.err).splitlines() if "taken over" in line] == [
+        "sim: taken over", "control: taken over"]  # fmt: skip
+    assert {row["stage"] for row in read_rows(tmp_path / "other" / "metrics.jsonl")} == {"adapted"}
+
+
+def test_fine_tuning_goes_on_from_a_shipped_checkpoint(tmp_path):
+    out = tmp_path / "tuned"
+    short = shlex.split("--finetuned.steps 1 --finetuned.warm-up 64 --finetuned.camera-batch 4 --until finetuned")
+    assert main(["train", "reach-paper", "--out", str(out), *short, "--reuse", "reach-paper"]) == 0
+    assert {row["stage"] for row in read_rows(out / "metrics.jsonl")} == {"finetuned"}
+    ours = checkpoint.load(out / "checkpoints" / "final.safetensors")["modules"]
+    shipped = checkpoint.load(checkpoint.find("reach-paper"))["modules"]
+    for module in ("sim", "adapted", "control"):
+        assert ours[module].keys() == shipped[module].keys()
+        assert all(torch.equal(ours[module][name], value.float()) for name, value in shipped[module].items())
+
+
+def test_what_holds_no_stages_to_reuse_is_one_line(tmp_path, capsys):
+    for reuse, code, told in (
+        ("nowhere", 1, "no checkpoint 'nowhere'"),
+        ("grasp", 1, "grasp is no final checkpoint of reaching"),
+    ):
+        assert main(["train", "reach-quick", "--out", str(tmp_path / "new"), "--reuse", reuse]) == code
+        assert told in one_line(capsys)
+    assert main(["train", "grasp", "--out", str(tmp_path / "new"), "--reuse", "grasp"]) == 2
+    assert "to begin from its weights: --start grasp" in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_s_folder_can_be_evaluated(whole, tmp_path, capsys):
     assert main(["evaluate", str(whole), "--episodes", "3", "--json", "-"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -125,7 +125,7 @@ def test_what_a_killed_save_left_behind_is_swept_up(folder):
 def test_finished_stages_are_reused_where_configuration_and_seed_are_the_same(tmp_path, whole):
     def reused(number, stages, seed):
         folder = run.create_folder("toy", seed, str(tmp_path / number))
-        trained = run_stages(folder, stages, seed, QUIET, reuse=tmp_path / "whole")
+        trained = run_stages(folder, stages, seed, QUIET, reuse=run.finished_in(tmp_path / "whole"))
         return trained, [row["stage"] for row in read_rows(folder / "metrics.jsonl")]
 
     assert reused("a", plan(), 0) == (whole, [])

@@ -202,6 +202,11 @@ def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results:
     return about | {"weights": weights}
 
 
+def finished(name: str, final: checkpoint.Tree) -> Results:
+    """Raises: Misuse, since a final checkpoint of grasping does not say by which workers it was made."""
+    raise Misuse(f"reuse must be a run's folder for grasping, got {name}; to begin from its weights: --start {name}")
+
+
 def packed(final: checkpoint.Tree) -> checkpoint.Tree:
     """A final checkpoint as small as it is shipped: in half precision."""
     return final | {"weights": {name: value.half() for name, value in final["weights"].items()}}

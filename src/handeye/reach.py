@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from handeye import checkpoint, pictures, planar_arm
+from handeye.checkpoint import CheckpointError
 from handeye.envs import camera_domain, reach_pictures
 from handeye.envs.reaching import PlanarReachConfig, PlanarReachVectorEnv, draw_theta, guide
-from handeye.errors import Misuse, need, need_one_of, need_unset
+from handeye.errors import Misuse, need, need_one_of, need_unset, one_line
 from handeye.modular import keypoints, networks
 from handeye.modular.control import ControlConfig, ControlStage
 from handeye.modular.finetune import Combined, FinetuneConfig, FinetuneStage
 from handeye.modular.perception import PerceptionConfig, PerceptionStage, SightLoss, Source, theta_loss
 from handeye.nn import seeded, weights_of
 from handeye.rearranging import StillCamera, rearranging_source
-from handeye.run import Plan, Results
+from handeye.run import Plan, Results, stage_key
 from handeye.types import FloatArray, Policy
 
 STAGES = ("sim", "adapted", "control", "finetuned", "naive")
@@ -235,6 +236,30 @@ def final_checkpoint(config: ReachConfig, experiment: str, seed: int, results: R
             modules[f"{name}_{part}"] = weights_of(part, results[name])
     about = {"task": "reach", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(config)}
     return about | {"modules": {name: modules[name] for name in sorted(modules)}}
+
+
+def finished(name: str, final: checkpoint.Tree) -> Results:
+    """The stages that `final_checkpoint` was made of, each with its `key` and `result`; `name` is for errors.
+
+    Of a shipped checkpoint they are as its weights were rounded: see `packed`.
+
+    Raises:
+        CheckpointError: it is of another task or version.
+    """
+    if not isinstance(final, dict) or final.get("task") != "reach":
+        raise CheckpointError(f"{name} is no final checkpoint of reaching")
+
+    try:
+        config, seed = read_config(final["config"]), final["seed"]
+        keys = {stage: stage_key(decided, seed) for stage, decided, _ in plan(config, seed)}
+        made: Results = {}
+        for module, weights in final["modules"].items():
+            stage, _, part = module.partition("_")
+            result = made.setdefault(stage, {"key": keys[stage], "result": {}})["result"]
+            result |= {f"{part}.{name}" if part else name: value.float() for name, value in weights.items()}
+        return made
+    except (KeyError, TypeError, AttributeError, Misuse) as error:
+        raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error
 
 
 def packed(final: checkpoint.Tree) -> checkpoint.Tree:

@@ -46,6 +46,8 @@ class Stage(Protocol):
 
 
 Results = dict[str, Tree]
+Finished = Callable[[str], Tree | None]
+"""The stage of a name as it was saved when it was done: its `key` and `result`; None for one that is not done."""
 Plan = list[tuple[str, Any, Callable[[Results, Path], Stage]]]
 """(name, configuration, how to begin it from the results so far, in the run's folder) of every stage, in order."""
 
@@ -124,11 +126,21 @@ def stage_key(config: Any, seed: int) -> Tree:
     return json.loads(json.dumps({"seed": seed, "config": config}, default=dataclasses.asdict))
 
 
-def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Path | None = None) -> Results:
+def finished_in(folder: Path) -> Finished:
+    """The finished stages of the run in `folder`."""
+
+    def load(name: str) -> Tree | None:
+        path = folder / "checkpoints" / f"{name}.safetensors"
+        return checkpoint.load(path) if path.is_file() else None
+
+    return load
+
+
+def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Finished | None = None) -> Results:
     """Run the stages of `plan` that are not finished in `folder`, and return the results of all.
 
     `checkpoints/<stage>.safetensors` is a finished stage; `checkpoints/resume.safetensors` an unfinished one.
-    Finished stages of the run `reuse` are taken over where their configuration and seed are the same.
+    Stages of `reuse` are taken over where their configuration and seed are the same.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; the state is saved.
@@ -142,7 +154,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
         with progress_bar(console) as progress, stop_signals() as stopping:
             for name, config, begin in plan:
                 key = stage_key(config, seed)
-                done = _finished(folder, reuse, name, key)
+                done = _finished(folder, name, key) or _taken_over(folder, reuse, name, key, console)
                 if done is None:
                     stage = _begun(begin, results, folder, name, key, writer)
                     _run(folder, name, key, stage, writer, progress, stopping)
@@ -155,18 +167,21 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Pat
     return results
 
 
-def _finished(folder: Path, reuse: Path | None, name: str, key: Tree) -> Tree | None:
-    own = folder / "checkpoints" / f"{name}.safetensors"
-    if own.is_file():
-        done = checkpoint.load(own)
-        _need_same(own, done, key)
-        return done
-    if reuse is not None and (other := reuse / "checkpoints" / own.name).is_file():
-        done = checkpoint.load(other)
-        if done.get("key") == key:
-            checkpoint.save(own, done)
-            return done
-    return None
+def _finished(folder: Path, name: str, key: Tree) -> Tree | None:
+    done = finished_in(folder)(name)
+    if done is not None:
+        _need_same(folder / "checkpoints" / f"{name}.safetensors", done, key)
+    return done
+
+
+def _taken_over(folder: Path, reuse: Finished | None, name: str, key: Tree, console: Console) -> Tree | None:
+    """The same stage of another run, which is this run's from now on."""
+    done = reuse(name) if reuse is not None else None
+    if done is None or done.get("key") != key:
+        return None
+    checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
+    console.print(f"{name}: taken over", markup=False)
+    return done
 
 
 def _need_same(path: Path, saved: Tree, key: Tree) -> None:

@@ -15,7 +15,7 @@ from handeye.nn import keep_freed_memory
 
 
 def system_of(task: str) -> Any:
-    """Where the stages of a task come from: `plan`, `final_checkpoint`, `packed` and `read_config`."""
+    """Where the stages of a task come from: `plan`, `final_checkpoint`, `finished`, `packed` and `read_config`."""
     # Each is loaded when it is asked for: grasping needs packages that reaching does without.
     if task == "grasp":
         from handeye import grasp
@@ -35,9 +35,7 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     """
     keep_freed_memory()
     task = system_of(experiments.find(name).task)
-    reuse = Path(options.reuse) if options.reuse else None
-    if reuse is not None and not (reuse / "checkpoints").is_dir():
-        raise Failure(f"nothing to reuse at {reuse}: it has no checkpoints folder")
+    reuse = _reusable(options.reuse, task) if options.reuse else None
     if options.resume:
         folder = run.find_folder(name, options.seed, options.out)
         config = _resumed_config(folder, name, options.seed, config, task)
@@ -46,7 +44,7 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     if not options.resume:
         folder = run.create_folder(name, options.seed, options.out)
         run.write_config(folder, name, options.seed, config)
-    console.print(f"run folder: {folder}", soft_wrap=True)
+    console.print(f"run folder: {folder}", markup=False, soft_wrap=True)
     try:
         results = run.run_stages(folder, plan, options.seed, console, reuse)
     except Interrupted as stop:
@@ -61,6 +59,20 @@ def train(name: str, config: Any, options: Any, console: Console) -> Path:
     # Of use only to a run that goes on, and large.
     shutil.rmtree(folder / "replay", ignore_errors=True)
     return folder
+
+
+def _reusable(name: str, task: Any) -> run.Finished:
+    """Finished stages of a run's folder, or of a final checkpoint given by its file or shipped name.
+
+    Raises: Failure, Misuse: there are none.
+    """
+    folder = Path(name)
+    if name in checkpoint.shipped() or not folder.is_dir():
+        stages: run.Finished = task.finished(name, checkpoint.load(checkpoint.find(name))).get
+        return stages
+    if not (folder / "checkpoints").is_dir():
+        raise Failure(f"nothing to reuse at {folder}: it has no checkpoints folder")
+    return run.finished_in(folder)
 
 
 def _crew(options: Any) -> Any:

@@ -27,7 +27,8 @@ class TrainOptions:
     resume: bool = False
     """Continue the run at --out, or the newest of this experiment and seed, exactly where it was saved."""
     reuse: str | None = None
-    """Take finished stages from this run, where their configuration and seed are the same."""
+    """Take finished stages from this run, where their configuration and seed are the same; for reaching also from a
+    final checkpoint, by its file or shipped name."""
     until: str = ""
     """The last stage to run, by default all; --resume with a later one goes on."""
     runner: Literal["local", "ray"] = "local"
