@@ -3,9 +3,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from handeye import bench
 from handeye.nn import average_into, centred, low_precision, parameter_count, seeded, to_float
 
 
@@ -17,14 +19,30 @@ def test_pictures_become_floats_between_0_and_1_with_channels_first():
     assert to_float(np.full((1, 1, 1, 1), 255, np.uint8)).item() == 1.0
 
 
-def test_pictures_are_centred_as_float32_rounded_once_would_be():
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+def native(request, monkeypatch):
+    """What the processor multiplies itself."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: request.param == torch.bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return request.param
+
+
+def test_floors_are_of_the_precision_in_which_networks_multiply(native, monkeypatch):
+    monkeypatch.setattr(bench, "seconds", lambda work, at_least_s=2.0: (work(), 0.5)[1])
+    kind = "bf16" if native == torch.bfloat16 else "float32"
+    assert bench.Peak.of_networks() == (2 * 1024**3 / 0.5, kind)
+    row = bench.perception_act()
+    assert row["note"] == f"floor: {kind} peak" and row["value"] == 64 / 0.5
+
+
+def test_pictures_are_centred_as_float32_rounded_once_would_be(native):
     shades = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     tensor = centred(shades)
     assert tensor.is_contiguous(memory_format=torch.channels_last) and tensor.shape == (1, 1, 16, 16)
     with low_precision():
-        assert tensor.dtype == (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        assert native == tensor.dtype == (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
     exact = torch.arange(256).reshape(1, 1, 16, 16) / 255 - 0.5
-    rounding = 0 if tensor.dtype == torch.bfloat16 else 1e-7
+    rounding = 0 if native == torch.bfloat16 else 1e-7
     torch.testing.assert_close(tensor, exact.to(tensor.dtype), rtol=0, atol=rounding)
 
 

@@ -16,7 +16,7 @@ from handeye.qtopt.members import Members
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, known_of, scorer, theta_of, to_inputs
 from handeye.qtopt.paper_network import PaperQ
-from handeye.qtopt.spatial_network import SpatialQ, View
+from handeye.qtopt.spatial_network import SpatialQ, View, looked_up
 from handeye.qtopt.workers import BellmanUpdater, LabelConfig, LearnConfig, QLearner
 
 BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
@@ -185,6 +185,30 @@ def test_a_spatial_network_reads_the_picture_where_the_action_leads():
     share = torch.tensor([[[0.2, -0.3], [0.0, 0.0], [-0.6, 0.5]]])
     assert torch.allclose(net._at(maps, share, torch.zeros(1, 2)), VIEW.project(share), atol=1e-5)
     assert torch.allclose(VIEW.project(torch.zeros(2)), torch.tensor([0.0, 0.1]))
+
+
+def test_features_between_cells_by_hand():
+    maps = torch.zeros(1, 1, 2, 4)
+    maps[0, 0, 0, 1], maps[0, 0, 1, 3] = 8.0, 4.0
+    # Middles of cells are at ±¼, ±¾ across and ±½ down: on the first, between four, between two, at an edge, away.
+    place = torch.tensor([[[-0.25, -0.5], [0.0, 0.0], [-0.25, 0.0], [1.0, 0.5], [5.0, -7.0]]])
+    for asked in (maps, maps.requires_grad_()):
+        assert torch.allclose(looked_up(asked, place)[0, :, 0], torch.tensor([8.0, 2.0, 4.0, 2.0, 0.0]))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_features_are_looked_up_alike_with_and_without_gradients(kind):
+    torch.manual_seed(0)
+    maps = torch.randn(3, 8, 5, 7).to(kind, memory_format=torch.channels_last)
+    place, weight = 3 * torch.rand(3, 6, 2) - 1.5, torch.randn(3, 6, 8)
+    ours, theirs = maps.clone().requires_grad_(), maps.float().requires_grad_()
+    found = looked_up(ours, place)
+    assert torch.allclose(found, looked_up(maps, place), atol=1e-6)
+    grid = torch.nn.functional.grid_sample(theirs, place[:, :, None], align_corners=False)
+    (found * weight).sum().backward()
+    (grid[..., 0].transpose(1, 2) * weight).sum().backward()
+    assert torch.allclose(ours.grad.float(), theirs.grad, atol=1e-5 if kind == torch.float32 else 0.05)
+    assert ours.grad.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("camera", ["follow", "shoulder"])

@@ -3,7 +3,7 @@
 import importlib.util
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from handeye.envs import reach_pictures
 from handeye.envs.reaching import PlanarReachVectorEnv
 from handeye.modular.losses import perception_loss
 from handeye.modular.networks import control_net, perceive, perception_net
-from handeye.nn import keep_freed_memory, low_precision, to_float
+from handeye.nn import keep_freed_memory, low_precision, multiplied_in, to_float
 
 FLOP_PER_VISIT = 22
 """Arithmetic of one pixel and capsule in envs/drawing.py, a square root as one."""
@@ -55,10 +55,21 @@ def seconds(function: Callable[[], object], at_least_s: float = 2.0) -> float:
     return float(np.median(taken))
 
 
-def peak_flops(kind: torch.dtype) -> float:
-    """Operations a second of a 1024³ matrix product: what this machine can do at most."""
-    a, b = torch.rand(2, 1024, 1024).to(kind)
-    return 2 * 1024**3 / seconds(lambda: a @ b, 1.0)
+class Peak(NamedTuple):
+    """Operations a second of a 1024³ matrix product: what this machine can do at most, in one precision."""
+
+    flops: float
+    kind: str
+
+    @classmethod
+    def of(cls, kind: torch.dtype) -> Self:
+        a, b = torch.rand(2, 1024, 1024).to(kind)
+        return cls(2 * 1024**3 / seconds(lambda: a @ b, 1.0), {torch.bfloat16: "bf16", torch.float32: "float32"}[kind])
+
+    @classmethod
+    def of_networks(cls) -> Self:
+        """In the precision in which networks multiply here."""
+        return cls.of(multiplied_in())
 
 
 def reach_env() -> Row:
@@ -69,7 +80,7 @@ def reach_env() -> Row:
     ours = 256 / seconds(lambda: env.step(rng.integers(9, size=256)))
     theirs = 1 / seconds(lambda: _pillow(env.target_m[0], env.joints_rad[0]))
     visits = _pixel_visits(reach_pictures.capsules(env.target_m, env.joints_rad))
-    floor = peak_flops(torch.float32) / (FLOP_PER_VISIT * visits)
+    floor = Peak.of(torch.float32).flops / (FLOP_PER_VISIT * visits)
     note = f"{visits:.0f} pixel visits of {FLOP_PER_VISIT} operations a picture, at the peak of float32"
     return _row(ours, "steps/s", floor, "Pillow, 4×4 samples a pixel, one process", theirs, note)
 
@@ -114,11 +125,11 @@ def perception_step() -> Row:
         perception_loss(seen, theta).backward()
         optimiser.step()
 
-    floor = peak_flops(torch.bfloat16) / (3 * 64 * PERCEPTION_FLOP)
+    peak = Peak.of_networks()
     values = 1 / seconds(lambda: step(True)), 1 / seconds(lambda: step(False))
-    return _row(
-        values[0], "steps/s", floor, "the same step in float32", values[1], "floor: bf16 peak, 3 forward passes' worth"
-    )
+    note = f"floor: {peak.kind} peak, 3 forward passes' worth"
+    floor = peak.flops / (3 * 64 * PERCEPTION_FLOP)
+    return _row(values[0], "steps/s", floor, "the same step in float32", values[1], note)
 
 
 def perception_act() -> Row:
@@ -130,8 +141,9 @@ def perception_act() -> Row:
     def act() -> torch.Tensor:
         return control(perceive(perception, pictures)).argmax(1)
 
-    floor = peak_flops(torch.bfloat16) / (PERCEPTION_FLOP + CONTROL_FLOP)
-    return _row(64 / seconds(act), "pictures/s", floor, None, None, "floor: bf16 peak")
+    peak = Peak.of_networks()
+    floor = peak.flops / (PERCEPTION_FLOP + CONTROL_FLOP)
+    return _row(64 / seconds(act), "pictures/s", floor, None, None, f"floor: {peak.kind} peak")
 
 
 GRASP_WORLDS = 32
@@ -205,8 +217,8 @@ BENCHMARKS: dict[str, Callable[[], Row]] = {
     "perception-act": perception_act,
     "grasp-env": grasp_env,
     "grasp-env-state": grasp_env_state,
-    "cem-paper": lambda: _grasp_bench().cem_paper(peak_flops(torch.bfloat16)),
-    "cem-compact": lambda: _grasp_bench().cem_compact(peak_flops(torch.bfloat16)),
-    "grasp-learner": lambda: _grasp_bench().learner(peak_flops(torch.bfloat16)),
+    "cem-paper": lambda: _grasp_bench().cem_paper(Peak.of_networks()),
+    "cem-compact": lambda: _grasp_bench().cem_compact(Peak.of_networks()),
+    "grasp-learner": lambda: _grasp_bench().learner(Peak.of_networks()),
     "grasp-pipeline": lambda: _grasp_bench().pipeline(),
 }

@@ -20,6 +20,7 @@ from handeye.bench import seconds
 from handeye.envs import camera_domain, reach_pictures
 from handeye.errors import EXTRAS
 from handeye.modular.networks import perceive, perception_net
+from handeye.nn import multiplied_in
 from handeye.reach import draw_sim
 
 Finding = tuple[bool, str, str]
@@ -66,8 +67,8 @@ def _speed() -> Iterator[Finding]:
     cores = _cores()
     threads = torch.get_num_threads()
     yield threads <= cores, f"{cores} cores, {threads} torch threads", f"set OMP_NUM_THREADS={cores}"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    mend = "nothing to do: networks run in float32 here, 2–3 times slower than on a processor with it"
+    native = multiplied_in() == torch.bfloat16
+    mend = "nothing to do: networks run in float32 here, 3–4 times slower than on a processor with it"
     yield native, f"the processor {'multiplies' if native else 'does not multiply'} bf16 itself", mend
     gpu = torch.cuda.is_available()
     yield (

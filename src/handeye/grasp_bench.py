@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from handeye import experiments, grasp
+from handeye.bench import Peak
 from handeye.grasp_config import GraspLearning
 from handeye.nn import centred, low_precision
 from handeye.qtopt.actions import ActionBounds, for_network
@@ -69,7 +70,7 @@ def _naive(net: Any, inputs: Inputs) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def cem_paper(peak: float) -> dict[str, Any]:
+def cem_paper(peak: Peak) -> dict[str, Any]:
     """CEM argmaxes a second with the paper's network, the picture encoded once, against once for every action."""
     net, inputs, config = PaperQ().eval(), _inputs(1, SIZE_PX), MaximiserConfig()
 
@@ -78,14 +79,14 @@ def cem_paper(peak: float) -> dict[str, Any]:
 
     shared()
     ours, theirs = min(once(shared) for _ in range(3)), once(lambda: _argmax(_naive(net, inputs), 1, config))
-    note = f"64 samples, 2 iterations, one state; {theirs / ours:.0f} times as fast; floor: bf16 peak"
-    floor = peak / operations(shared)
+    note = f"64 samples, 2 iterations, one state; {theirs / ours:.0f} times as fast; floor: {peak.kind} peak"
+    floor = peak.flops / operations(shared)
     return {"value": 1 / ours, "unit": "states/s", "floor": floor, "peer": "the tower for every action",
             "peer_value": 1 / theirs, "note": note}  # fmt: skip
 
 
 @torch.no_grad()
-def cem_compact(peak: float) -> dict[str, Any]:
+def cem_compact(peak: Peak) -> dict[str, Any]:
     """The same with the network of `grasp`, 64 states at once."""
     config = experiments.find("grasp").config.alone
     net, inputs = grasp.new_net(config).eval(), _inputs(STATES, config.env.view.width_px)
@@ -95,18 +96,27 @@ def cem_compact(peak: float) -> dict[str, Any]:
 
     shared()
     taken = min(once(shared) for _ in range(5))
-    note = "64 samples, 2 iterations (as in collecting), 64 states at once; floor: bf16 peak"
-    return {"value": STATES / taken, "unit": "states/s", "floor": STATES * peak / operations(shared), "peer": None,
-            "peer_value": None, "note": note}  # fmt: skip
+    note = f"64 samples, 2 iterations (as in collecting), 64 states at once; floor: {peak.kind} peak"
+    floor = STATES * peak.flops / operations(shared)
+    return {"value": STATES / taken, "unit": "states/s", "floor": floor, "peer": None, "peer_value": None, "note": note}
 
 
-def learner(peak: float) -> dict[str, Any]:
+def learner(peak: Peak) -> dict[str, Any]:
     """Updates a second of the network of `grasp`, labels given, at the batch of its configuration."""
     config = experiments.find("grasp").config.alone
     rates = {batch: _updates(config, batch) for batch in (64, config.learn.batch, 256)}
     value, flops = rates[config.learn.batch]
-    note = "; ".join(f"batch {batch}: {rate:.1f}/s" for batch, (rate, _) in rates.items()) + "; floor: bf16 peak"
-    return {"value": value, "unit": "updates/s", "floor": peak / flops, "peer": None, "peer_value": None, "note": note}
+    note = (
+        "; ".join(f"batch {batch}: {rate:.1f}/s" for batch, (rate, _) in rates.items()) + f"; floor: {peak.kind} peak"
+    )
+    return {
+        "value": value,
+        "unit": "updates/s",
+        "floor": peak.flops / flops,
+        "peer": None,
+        "peer_value": None,
+        "note": note,
+    }
 
 
 def _updates(config: GraspLearning, batch: int) -> tuple[float, float]:

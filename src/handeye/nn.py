@@ -21,9 +21,8 @@ def to_float(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "
 def centred(picture: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Pictures (N, H, W, C) uint8 → (N, C, H, W) in [−½, ½], channels last in memory, in the precision in which
     `low_precision` multiplies: that of float32 rounded once, for a third of the bytes moved."""
-    kind = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
     # Shades are whole and few enough for bf16 to hold them, halves included.
-    return _channels_first(picture, kind, device).sub_(127.5).div_(255.0)
+    return _channels_first(picture, multiplied_in(device), device).sub_(127.5).div_(255.0)
 
 
 def _channels_first(picture: NDArray[np.uint8] | Tensor, kind: torch.dtype, device: torch.device | str) -> Tensor:
@@ -67,14 +66,16 @@ def weights_digest(*modules: nn.Module | None) -> str:
 
 @contextmanager
 def low_precision(device: torch.device | str = "cpu") -> Iterator[None]:
-    """bf16 where the processor multiplies it natively (2–3× quicker there), else plain float32."""
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=_multiplies_bf16(device)):
+    """Multiply in `multiplied_in(device)`."""
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=multiplied_in(device) == torch.bfloat16):
         yield
 
 
-def _multiplies_bf16(device: torch.device | str) -> bool:
+def multiplied_in(device: torch.device | str = "cpu") -> torch.dtype:
+    """The precision in which networks multiply: bf16 where that is done natively, else float32."""
     on_gpu = torch.device(device).type == "cuda"
-    return on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    native = on_gpu or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4

@@ -71,7 +71,9 @@ class SpatialQ(nn.Module):
         if self.theta is not None:
             theta, share = self.theta(shown), 1 - self.config.beta
             shown, maps = scaled_gradient(torch.cat([shown, theta], 1), share), scaled_gradient(maps, share)
-        maps = maps.float()
+        if not maps.requires_grad:
+            # Once, where many actions will be scored.
+            maps = maps.float()
         gripper = inputs.state[:, 3:5]
         parts = [shown, self._at(maps, inputs.state.new_zeros(len(maps), 1, 2), gripper)[:, 0]]
         parts += [scaled_state(inputs.state)] if self.proprioception else []
@@ -85,8 +87,27 @@ class SpatialQ(nn.Module):
 
     def _at(self, maps: Tensor, share: Tensor, gripper_m: Tensor) -> Tensor:
         """Features (N, S, C) where displacements (N, S, 2) of grippers at (N, 2) lead."""
-        grid = self.view.project(share.float(), gripper_m)[:, :, None]
-        return functional.grid_sample(maps, grid, align_corners=False)[..., 0].transpose(1, 2)
+        return looked_up(maps, self.view.project(share.float(), gripper_m))
+
+
+def looked_up(maps: Tensor, place: Tensor) -> Tensor:
+    """Features (N, S, C) float32 of maps (N, C, H, W), between the four cells around places (N, S, 2).
+
+    Places are in halves of a map, right and down of its middle; beyond its edges everything is 0.
+    """
+    if not maps.requires_grad:
+        return functional.grid_sample(maps.float(), place[:, :, None], align_corners=False)[..., 0].transpose(1, 2)
+    # The gradient of that comes in another order of memory than the maps have, for which all layers before would pay.
+    count, channels, height, width = maps.shape
+    size = place.new_tensor([width, height])
+    at = ((place + 1) * size - 1)[..., None, :] / 2
+    cell = at.floor() + place.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    there = cell.clamp(torch.zeros_like(size), size - 1)
+    weight = (1 - (at - cell).abs()).prod(-1) * (there == cell).all(-1)
+    x, y = there.long().unbind(-1)
+    row = (torch.arange(count, device=maps.device)[:, None, None] * height + y) * width + x
+    cells = maps.permute(0, 2, 3, 1).reshape(-1, channels)
+    return (cells[row].float() * weight[..., None]).sum(-2)
 
 
 def _tower(config: CompactConfig) -> list[nn.Module]:
@@ -98,6 +119,6 @@ def _tower(config: CompactConfig) -> list[nn.Module]:
         stride = 2 if number < 2 else 1
         convolution = nn.Conv2d(before, channels, kernel, stride, padding=kernel // 2 * reach, dilation=reach)
         convolution.weight.data = convolution.weight.data.contiguous(memory_format=torch.channels_last)
-        layers += [convolution, normed(config.norm, channels), nn.ReLU()]
+        layers += [convolution, normed(config.norm, channels), nn.ReLU(inplace=True)]
         before = channels
     return layers
