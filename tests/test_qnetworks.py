@@ -16,7 +16,7 @@ from handeye.qtopt.members import Members
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import CompactConfig, Inputs, PictureQ, StateQ, known_of, scorer, theta_of, to_inputs
 from handeye.qtopt.paper_network import PaperQ
-from handeye.qtopt.spatial_network import SpatialQ, View, looked_up
+from handeye.qtopt.spatial_network import Halved, SpatialQ, View, looked_up
 from handeye.qtopt.workers import BellmanUpdater, LabelConfig, LearnConfig, QLearner
 
 BOUNDS = ActionBounds(0.06, 0.5, terminates=False)
@@ -185,6 +185,18 @@ def test_a_spatial_network_reads_the_picture_where_the_action_leads():
     share = torch.tensor([[[0.2, -0.3], [0.0, 0.0], [-0.6, 0.5]]])
     assert torch.allclose(net._at(maps, share, torch.zeros(1, 2)), VIEW.project(share), atol=1e-5)
     assert torch.allclose(VIEW.project(torch.zeros(2)), torch.tensor([0.0, 0.1]))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 6), (4, 1), (7, 3)])
+def test_halved_maps_and_their_gradients_are_those_of_average_pooling(size):
+    torch.manual_seed(0)
+    maps = torch.randn(2, 3, *size).to(memory_format=torch.channels_last)
+    ours, theirs = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    halved = Halved()(ours)
+    weight = torch.randn(halved.shape)
+    (halved * weight).sum().backward()
+    (torch.nn.functional.avg_pool2d(theirs, 2, ceil_mode=True) * weight).sum().backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-6)
 
 
 def test_features_between_cells_by_hand():

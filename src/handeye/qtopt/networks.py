@@ -245,12 +245,14 @@ class Tower(nn.Module):
                 nn.Conv2d(before, channels, kernel, stride=2, padding=kernel // 2),
                 normed(config.norm, channels),
             ]
-            layers += [nn.ReLU()]
+            layers += [nn.ReLU(inplace=True)]
             before, height, width = channels, (height + 1) // 2, (width + 1) // 2
         self.features = config.features
         kind: Norm = "none" if config.norm == "none" else "layer"
-        flat = [nn.Flatten(), nn.Linear(before * height * width, self.features), normed(kind, self.features, flat=True)]
-        self.layers = nn.Sequential(*layers, *flat, nn.ReLU())
+        # Before the last ReLU, whose gradient would come in another order of memory than that of its maps.
+        layers.insert(-1, nn.Flatten())
+        flat = [nn.Linear(before * height * width, self.features), normed(kind, self.features, flat=True), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, *flat)
         for module in self.layers:
             if isinstance(module, nn.Conv2d):
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
