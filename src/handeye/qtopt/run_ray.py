@@ -139,8 +139,9 @@ class Updaters:
 
     def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]:
         """Labels of each sample, in their order."""
-        shown = ray.put((average, lagged))
-        asked = [self.actors[i % len(self.actors)].label.remote(shown, one) for i, one in enumerate(samples)]
+        given = list(samples)
+        shown = ray.put((average, lagged)) if given else None
+        asked = [self.actors[i % len(self.actors)].label.remote(shown, one) for i, one in enumerate(given)]
         return _get(asked)
 
 
