@@ -68,7 +68,7 @@ def _speed() -> Iterator[Finding]:
     threads = torch.get_num_threads()
     yield threads <= cores, f"{cores} cores, {threads} torch threads", f"set OMP_NUM_THREADS={cores}"
     native = multiplied_in() == torch.bfloat16
-    mend = "nothing to do: networks run in float32 here, 3–4 times slower than on a processor with it"
+    mend = "nothing to do: networks run in float32 here, about three times slower than on a processor with it"
     yield native, f"the processor {'multiplies' if native else 'does not multiply'} bf16 itself", mend
     gpu = torch.cuda.is_available()
     yield (

@@ -106,17 +106,10 @@ def learner(peak: Peak) -> dict[str, Any]:
     config = experiments.find("grasp").config.alone
     rates = {batch: _updates(config, batch) for batch in (64, config.learn.batch, 256)}
     value, flops = rates[config.learn.batch]
-    note = (
-        "; ".join(f"batch {batch}: {rate:.1f}/s" for batch, (rate, _) in rates.items()) + f"; floor: {peak.kind} peak"
-    )
-    return {
-        "value": value,
-        "unit": "updates/s",
-        "floor": peak.flops / flops,
-        "peer": None,
-        "peer_value": None,
-        "note": note,
-    }
+    note = "; ".join(f"batch {batch}: {rate:.1f}/s" for batch, (rate, _) in rates.items())
+    note += f"; floor: {peak.kind} peak"
+    floor = peak.flops / flops
+    return {"value": value, "unit": "updates/s", "floor": floor, "peer": None, "peer_value": None, "note": note}
 
 
 def _updates(config: GraspLearning, batch: int) -> tuple[float, float]:
