@@ -48,8 +48,7 @@ class Muon(torch.optim.Optimizer):
         x = matrix / matrix.norm().clamp_min(1e-12)
         for _ in range(5):
             square = x @ x.T
-            factor = torch.addmm(square, square, square, beta=b, alpha=c)
-            x = torch.addmm(x, factor, x, beta=a)
+            x = a * x + (b * square + c * square @ square) @ x
         return x
 
 
