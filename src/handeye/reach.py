@@ -256,7 +256,8 @@ def finished(name: str, final: checkpoint.Tree) -> Results:
         for module, weights in final["modules"].items():
             stage, _, part = module.partition("_")
             result = made.setdefault(stage, {"key": keys[stage], "result": {}})["result"]
-            result |= {f"{part}.{name}" if part else name: value.float() for name, value in weights.items()}
+            before = f"{part}." if part else ""
+            result |= {before + weight: value.float() for weight, value in weights.items()}
         return made
     except (KeyError, TypeError, AttributeError, Misuse) as error:
         raise CheckpointError(f"{name} does not fit this version of handeye: {one_line(error)}") from error

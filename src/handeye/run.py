@@ -126,11 +126,15 @@ def stage_key(config: Any, seed: int) -> Tree:
     return json.loads(json.dumps({"seed": seed, "config": config}, default=dataclasses.asdict))
 
 
+def _stage_file(folder: Path, name: str) -> Path:
+    return folder / "checkpoints" / f"{name}.safetensors"
+
+
 def finished_in(folder: Path) -> Finished:
     """The finished stages of the run in `folder`."""
 
     def load(name: str) -> Tree | None:
-        path = folder / "checkpoints" / f"{name}.safetensors"
+        path = _stage_file(folder, name)
         return checkpoint.load(path) if path.is_file() else None
 
     return load
@@ -159,7 +163,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Fin
                     stage = _begun(begin, results, folder, name, key, writer)
                     _run(folder, name, key, stage, writer, progress, stopping)
                     done = {"key": key, "result": stage.result()}
-                    checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
+                    checkpoint.save(_stage_file(folder, name), done)
                     (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
                 results[name] = done["result"]
     finally:
@@ -170,7 +174,7 @@ def run_stages(folder: Path, plan: Plan, seed: int, console: Console, reuse: Fin
 def _finished(folder: Path, name: str, key: Tree) -> Tree | None:
     done = finished_in(folder)(name)
     if done is not None:
-        _need_same(folder / "checkpoints" / f"{name}.safetensors", done, key)
+        _need_same(_stage_file(folder, name), done, key)
     return done
 
 
@@ -179,7 +183,7 @@ def _taken_over(folder: Path, reuse: Finished | None, name: str, key: Tree, cons
     done = reuse(name) if reuse is not None else None
     if done is None or done.get("key") != key:
         return None
-    checkpoint.save(folder / "checkpoints" / f"{name}.safetensors", done)
+    checkpoint.save(_stage_file(folder, name), done)
     console.print(f"{name}: taken over", markup=False)
     return done
 
