@@ -83,6 +83,17 @@ def test_a_round_depends_on_seed_and_number_alone():
         assert not np.array_equal(one.observation["objects"][0], three.observation["objects"][0])
 
 
+def test_the_network_is_not_asked_about_what_has_ended():
+    net, worlds = net_of(), collector()
+    asked: list[int] = []
+    encode = net.encode
+    net.encode = lambda inputs: (asked.append(inputs.states), encode(inputs))[1]
+    lived = [len(episode.action) for part in worlds.collect(net, Exploration(0.0, 0.5), 0) for episode in part]
+    assert asked[0] == 8 and min(lived) < Pick.max_steps
+    # Of each step, and of the last observation.
+    assert sum(asked) <= sum(lived) + 8 < 8 * Pick.max_steps
+
+
 def test_a_policy_without_a_share_is_not_asked():
     def broken(observation):
         raise AssertionError

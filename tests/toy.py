@@ -116,7 +116,7 @@ class Pick:
     """A thing lies at `objects` (N, 1, 3) metres from a hand; closing within 2 cm of it pays 1 and ends the episode.
 
     Actions as in grasping: displacement (3, clipped to ±6 cm), rotation, close, open, terminate. After eight steps it
-    is truncated; a step costs 0.05.
+    is truncated; a step costs 0.05. What has ended rests.
     """
 
     max_steps, move_m, near_m = 8, 0.06, 0.02
@@ -126,20 +126,22 @@ class Pick:
         self.single_action_space = spaces.Box(-1, 1, (8,), np.float32)
         self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
         self.away = np.zeros((num_envs, 3))
-        self.age = np.zeros(num_envs, np.int64)
+        self.age, self.over = np.zeros(num_envs, np.int64), np.zeros(num_envs, bool)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple:
         rng = np.random.default_rng(seed)
         self.away = rng.uniform(-0.1, 0.1, (self.num_envs, 3))
-        self.age[:] = 0
-        return self.observation(), self.info(np.zeros(self.num_envs, bool))
+        self.age[:], self.over = 0, np.zeros(self.num_envs, bool)
+        return self.observation(), self.info(self.over)
 
     def step(self, actions: NDArray) -> tuple:
-        self.away = self.away - np.clip(actions[:, :3], -self.move_m, self.move_m)
-        self.age += 1
+        self.away = self.away - ~self.over[:, None] * np.clip(actions[:, :3], -self.move_m, self.move_m)
+        self.age += ~self.over
         success = (np.abs(self.away).max(1) < self.near_m) & (actions[:, 5] > 0.5)
         reward = np.where(success, 1, -0.05).astype(np.float32)
-        return self.observation(), reward, success, ~success & (self.age >= self.max_steps), self.info(success)
+        late = ~success & (self.age >= self.max_steps)
+        self.over |= success | late
+        return self.observation(), reward, success, late, self.info(success)
 
     def observation(self) -> dict[str, NDArray]:
         state = np.stack([np.ones(self.num_envs), np.zeros(self.num_envs), self.age / self.max_steps], 1)

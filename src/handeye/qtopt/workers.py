@@ -19,7 +19,7 @@ from handeye.frames import FrameReplay
 from handeye.learner import Learner, muon_and_adam
 from handeye.modular.losses import perception_loss
 from handeye.nn import device_of, low_precision
-from handeye.policies import EpsilonMix
+from handeye.policies import EpsilonMix, Remembered
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
 from handeye.qtopt.bellman import clip_targets, state_values
@@ -66,7 +66,7 @@ class Collector:
         Both guide and greedy policy are mixed with random actions. An episode whose simulation diverged is left out.
         """
         rng = np.random.default_rng([self.seed, number])
-        greedy = Greedy(net, self.bounds, self.maximiser, int(rng.integers(2**63)))
+        greedy = Remembered(Greedy(net, self.bounds, self.maximiser, int(rng.integers(2**63))))
         noise, epsilon = Random(self.bounds, self.noise, rng), self.noise.epsilon
         count = self.env.num_envs
         guided = EpsilonMix(noise, self.guide(self.env, rng.spawn(count)), rng, epsilon)
