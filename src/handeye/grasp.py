@@ -20,6 +20,7 @@ from handeye.errors import Failure, Misuse, differences
 from handeye.frames import Fields
 from handeye.grasp_config import CONTROL, GUIDES, GraspLearning, Observe, member_stages, read_config, trainings
 from handeye.nn import seeded, weights_of
+from handeye.policies import Remembered
 from handeye.qtopt.acting import Greedy
 from handeye.qtopt.members import Members, Weights, apart, together
 from handeye.qtopt.mirror import BothWays
@@ -181,7 +182,7 @@ def evaluation(config: GraspLearning) -> Callable[[QNetwork], dict[str, float]]:
 
     def evaluate(net: QNetwork) -> dict[str, float]:
         def play(env: GraspVectorEnv) -> float:
-            ended = episodes(env, greedy(config, net), keep=(), seed=MIDWAY_SEED)
+            ended = episodes(env, Remembered(greedy(config, net)), keep=(), seed=MIDWAY_SEED)
             return float(np.mean([episode.facts["is_success"][-1] for episode in ended]))
 
         with ThreadPoolExecutor(len(envs)) as pool:
