@@ -38,12 +38,12 @@ again momentum reach-paper --finetuned.optimiser sgd --finetuned.momentum 0.9 --
   --finetuned.control-rate 0.001 --finetuned.target-rate 0.003 --until finetuned
 again hot reach-paper --finetuned.muon-rate 0.01 --until finetuned
 
-# Sweeps at the budget of reach-weak. β of 0.8 is weak0, and 0 its naive.
+# Sweeps at the budget of reach-weak, that of shares with 1,000 updates. β of 0.8 is weak0, and 0 its naive.
 for beta in 0.2 0.5 1.0; do
   weak "beta$beta" --finetuned.beta $beta --until finetuned
 done
 for share in 0.25 0.5 1.0; do
-  weak "share$share" --adapted.camera-share $share --until control
+  weak "share$share" --adapted.steps 1000 --adapted.camera-share $share --until control
 done
 # RW: the first stage is all of it. A step of adaptation at a full rate would undo some of it.
 weak rw --sim.camera-share 1 --sim.steps 1000 --adapted.camera-share 1 --adapted.steps 1 \

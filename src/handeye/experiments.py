@@ -82,8 +82,16 @@ REACH_PAPER = ReachConfig(
 SHORT_ADAPTATION = replace(REACH_PAPER.sim, steps=1_000, camera_share=REACH_PAPER.adapted.camera_share)
 """A seventieth of the adaptation, at the rates of `sim`."""
 
-REACH_WEAK = replace(REACH_PAPER, adapted=SHORT_ADAPTATION)
-"""Perception that has not adapted to the end leaves the fine-tuning something to mend, as in the paper."""
+WEAK_TUNING = replace(REACH_TUNING, muon_rate=0.01, rate_end=0.03)
+
+REACH_WEAK = replace(
+    REACH_PAPER,
+    adapted=replace(SHORT_ADAPTATION, steps=800),
+    finetuned=WEAK_TUNING,
+    naive=replace(WEAK_TUNING, beta=0.0),
+)
+"""Perception that has adapted until the pair's return is the paper's Initial's leaves the fine-tuning something to mend,
+as in the paper. Much is wrong, so that the fine-tuning can turn kernels three times as fast."""
 
 REACH_QUICK = replace(
     REACH_PAPER,
