@@ -132,7 +132,7 @@ class Pick:
         rng = np.random.default_rng(seed)
         self.away = rng.uniform(-0.1, 0.1, (self.num_envs, 3))
         self.age[:], self.over = 0, np.zeros(self.num_envs, bool)
-        return self.observation(), self.info(self.over)
+        return self.observation(), self.info(self.over.copy())
 
     def step(self, actions: NDArray) -> tuple:
         self.away = self.away - ~self.over[:, None] * np.clip(actions[:, :3], -self.move_m, self.move_m)

@@ -19,10 +19,7 @@ for seed in 0 1 2; do
   for name in grasp-state grasp-quick grasp; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
-done
-
-# An eighth less.
-for seed in 0 1 2; do
+  # An eighth less.
   study "grasp-560-seed$seed" grasp --run.rounds 560 --seed "$seed"
 done
 

@@ -90,8 +90,8 @@ REACH_WEAK = replace(
     finetuned=WEAK_TUNING,
     naive=replace(WEAK_TUNING, beta=0.0),
 )
-"""Perception that adapts until Initial has the paper's return leaves the fine-tuning something to mend, as in the
-paper; and where so much is wrong, kernels can be turned three times as fast."""
+"""Perception that adapts until Initial has about the paper's return leaves the fine-tuning something to mend, as in
+the paper; and where so much is wrong, kernels can be turned three times as fast."""
 
 REACH_QUICK = replace(
     REACH_PAPER,
