@@ -240,6 +240,17 @@ def test_names_of_any_length_fit_beside_their_curves():
     assert plots.learning_curves([plots.Curves("a", "b", {path: line, path[:-1]: line})])
 
 
+@pytest.mark.parametrize(
+    ("cell", "column", "text"),
+    [
+        (-0.5, "m", "−0.500"), (-0.0004, "m", "0.000"), (-12.345, "m", "−12.35"), (-0.04, "rate %", "0.0"),
+        (None, "m", "–"), (-3, "count", "-3"),
+    ],
+)  # fmt: skip
+def test_figures_are_shown_rounded_and_nothing_is_less_than_nothing(cell, column, text):
+    assert page.show(cell, column) == text
+
+
 def test_tables_show_and_escape():
     table = page.Table("t", "a < b", ("what", "rate %"), [("<b>|", 12.345), ("none", None)])
     assert "<td>&lt;b&gt;|</td><td class=figure>12.3</td>" in table.html()

@@ -41,6 +41,7 @@ for seed in 1 2; do
   study "modular-beta0.8-seed$seed" grasp-modular "${modular[@]}" --net.beta 0.8 --seed "$seed"
 done
 study mirror grasp-quick --labels.mirror
+study steps-3 grasp-quick --labels.steps 3
 # Two of a third of the rounds, in the time of one.
 study members-short grasp --members 2 --run.rounds 220
 

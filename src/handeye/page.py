@@ -72,7 +72,7 @@ def show(cell: Cell, column: str = "") -> str:
         return "–"
     if isinstance(cell, float):
         digits = 1 if "%" in column or abs(cell) >= 100 else 2 if abs(cell) >= 10 else 3
-        return f"{cell:.{digits}f}".replace("-", "−")
+        return f"{cell:z.{digits}f}".replace("-", "−")
     return str(cell)
 
 
