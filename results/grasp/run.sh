@@ -61,6 +61,7 @@ handeye collect grasp --policy oracle --episodes 4000 --out "$runs-logs/oracle"
 logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
 study logs grasp-quick "${logs[@]}" --run.no-collect
 study joint grasp-quick "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
+study logs-returns grasp-quick "${logs[@]}" --run.no-collect --labels.steps 20 --run.rounds 80 --run.evaluate-every 16
 
 # With π_noisy's actions in the logs.
 for policy in scripted oracle; do
