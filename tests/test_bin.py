@@ -8,6 +8,7 @@ from handeye.envs import scene
 from handeye.envs.bin import Bin, clearance_m, stored_placements
 from handeye.envs.bin_config import BinConfig, world_of
 from handeye.errors import Misuse
+from handeye.grasp_results import protocol_seeds
 
 SMALL = BinConfig(models=3, placements=1)
 
@@ -50,6 +51,20 @@ def test_a_placement_can_be_put_into_any_world():
     assert_equal(ours.qpos[1], place.qpos)
     assert ours.models[1] is place.model and ours.shapes[1] == place.shapes
     assert_equal(ours.gripper[1], place.gripper)
+
+
+def test_objects_and_arm_begin_each_as_in_a_placement_of_their_own():
+    ours = started(40, config=BinConfig(models=2, placements=2))
+    kept = {(n, k): ours.placement(n, k) for n in range(2) for k in range(2)}
+    pairs = set()
+    for i in range(40):
+        below = [key for key, place in kept.items() if np.array_equal(place.qpos[9:], ours.qpos[i, 9:])]
+        above = [key for key, place in kept.items() if np.array_equal(place.qpos[:9], ours.qpos[i, :9])]
+        assert [len(below), len(above)] == [1, 1] and ours.models[i] is kept[below[0]].model
+        assert_equal(ours.gripper[i], kept[above[0]].gripper)
+        assert_allclose(ours.tip_m[i], ours.gripper[i, :3], atol=5e-3)
+        pairs.add((below[0], above[0]))
+    assert len(pairs) > 8
 
 
 def test_the_gripper_goes_where_it_is_sent_in_free_air():
@@ -202,6 +217,16 @@ def test_the_stored_placements_are_those_of_the_default_bins(objects):
     world = world_of(objects)
     stored = stored_placements(world)
     assert stored is not None and stored.shape[:2] == (world.models, world.placements)
-    settled = Bin(1, world).settle(3, 1)
-    np.testing.assert_allclose(stored[3, 1], settled, atol=1e-4)
+    for which in (1, world.placements - 1):
+        assert_allclose(stored[3, which], Bin(1, world).settle(3, which), atol=1e-4)
     assert stored_placements(replace(world, spread_m=0.05)) is None
+
+
+@pytest.mark.parametrize(("objects", "placements"), [("heldout", 600), ("train", 550)])
+def test_hardly_an_episode_of_the_protocol_begins_like_another(objects, placements):
+    ours, worlds = Bin(50, world_of(objects), 1), np.arange(50)
+    begun: list[tuple[bytes, bytes]] = []
+    for seeds in np.split(np.array(protocol_seeds(None, 700)), 14):
+        ours.reset(worlds, [np.random.default_rng(seed) for seed in seeds])
+        begun += [(ours.objects_m[i].tobytes(), ours.gripper[i].tobytes()) for i in worlds]
+    assert len(set(begun)) == 700 and len({place for place, _ in begun}) > placements

@@ -4,7 +4,7 @@ Frame of positions: the middle of the tray's bottom, x forward, y left, z up, me
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -125,13 +125,15 @@ class Bin:
         self.rest_m[ids], self.diverged[ids] = self.objects_m[ids, :, 2], False
 
     def _chosen(self, rng: np.random.Generator) -> Placement:
-        """A random scene and placement; more often, the easier it is to be, the placement that stands clearest."""
+        """Objects as in a random placement of a random scene, the arm as in another: so hardly any episode begins like
+        one before. More often, the easier it is to be, the placement that stands clearest."""
         config = self.config
-        number, which = int(rng.integers(config.models)), int(rng.integers(config.placements))
+        (number, which), above = ((int(rng.integers(n)) for n in (config.models, config.placements)) for _ in range(2))
         if self.ease < 1 and rng.random() >= self.ease:
             kept = [self.placement(number, k).qpos[FIRST:].reshape(1, -1, 7) for k in range(config.placements)]
             which = int(np.argmax([clearance_m(q[..., :2] - ORIGIN_M[:2]).mean() for q in kept]))
-        return self.placement(number, which)
+        arm, place = self.placement(*above), self.placement(number, which)
+        return replace(place, qpos=np.concatenate([arm.qpos[:FIRST], place.qpos[FIRST:]]), gripper=arm.gripper)
 
     def _easier(self, ids: NDArray) -> NDArray:
         """Starts (n, 4) part of the way from those configured to just above the objects that stand clearest."""

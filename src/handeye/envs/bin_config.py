@@ -55,10 +55,13 @@ class BinConfig:
 DEFAULT = BinConfig()
 HELD_OUT_MODELS = 48
 """Scenes of five held-out objects: 240 shapes."""
+HELD_OUT_PLACEMENTS = 64
+"""Of each: evaluations, which are not many, shall hardly meet one twice."""
 
 
 def world_of(objects: str, like: BinConfig = DEFAULT) -> BinConfig:
     """A bin like another one, with `train` or `heldout` objects."""
     if objects == like.split:
         return like
-    return replace(like, split=objects, models=DEFAULT.models if objects == "train" else HELD_OUT_MODELS)
+    many = (DEFAULT.models, DEFAULT.placements) if objects == "train" else (HELD_OUT_MODELS, HELD_OUT_PLACEMENTS)
+    return replace(like, split=objects, models=many[0], placements=many[1])
