@@ -9,7 +9,7 @@ import torch
 
 import handeye
 from handeye import checkpoint, cli, experiments, grasp, grasp_results, ship
-from handeye.envs.bin_config import HELD_OUT_MODELS, BinConfig, world_of
+from handeye.envs.bin_config import HELD_OUT_MODELS, HELD_OUT_PLACEMENTS, BinConfig, world_of
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse
@@ -254,7 +254,8 @@ def test_so_many_collectors_are_a_training_of_their_own():
 def test_evaluations_are_in_a_world_like_that_of_training():
     like = BinConfig(objects=3, models=7, step_s=0.2)
     assert world_of("train", like) == like
-    assert world_of("heldout", like) == BinConfig(objects=3, models=HELD_OUT_MODELS, step_s=0.2, split="heldout")
+    many = {"models": HELD_OUT_MODELS, "placements": HELD_OUT_PLACEMENTS}
+    assert world_of("heldout", like) == BinConfig(objects=3, step_s=0.2, split="heldout", **many)
     assert world_of("train", world_of("heldout")) == BinConfig()
 
 
