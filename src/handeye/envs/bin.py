@@ -127,13 +127,16 @@ class Bin:
     def _chosen(self, rng: np.random.Generator) -> Placement:
         """Objects as in a random placement of a random scene, the arm as in another: so hardly any episode begins like
         one before. More often, the easier it is to be, the placement that stands clearest."""
-        config = self.config
-        (number, which), above = ((int(rng.integers(n)) for n in (config.models, config.placements)) for _ in range(2))
+        number, which = self._any(rng)
         if self.ease < 1 and rng.random() >= self.ease:
-            kept = [self.placement(number, k).qpos[FIRST:].reshape(1, -1, 7) for k in range(config.placements)]
+            kept = [self.placement(number, k).qpos[FIRST:].reshape(1, -1, 7) for k in range(self.config.placements)]
             which = int(np.argmax([clearance_m(q[..., :2] - ORIGIN_M[:2]).mean() for q in kept]))
-        arm, place = self.placement(*above), self.placement(number, which)
+        arm, place = self.placement(*self._any(rng)), self.placement(number, which)
         return replace(place, qpos=np.concatenate([arm.qpos[:FIRST], place.qpos[FIRST:]]), gripper=arm.gripper)
+
+    def _any(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Numbers of a random scene and of a placement of it."""
+        return int(rng.integers(self.config.models)), int(rng.integers(self.config.placements))
 
     def _easier(self, ids: NDArray) -> NDArray:
         """Starts (n, 4) part of the way from those configured to just above the objects that stand clearest."""

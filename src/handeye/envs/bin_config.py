@@ -63,5 +63,6 @@ def world_of(objects: str, like: BinConfig = DEFAULT) -> BinConfig:
     """A bin like another one, with `train` or `heldout` objects."""
     if objects == like.split:
         return like
-    many = (DEFAULT.models, DEFAULT.placements) if objects == "train" else (HELD_OUT_MODELS, HELD_OUT_PLACEMENTS)
-    return replace(like, split=objects, models=many[0], placements=many[1])
+    if objects == "train":
+        return replace(like, split=objects, models=DEFAULT.models, placements=DEFAULT.placements)
+    return replace(like, split=objects, models=HELD_OUT_MODELS, placements=HELD_OUT_PLACEMENTS)
