@@ -1,14 +1,16 @@
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import handeye.nn
 from handeye import bench
-from handeye.nn import average_into, centred, low_precision, parameter_count, seeded, to_float
+from handeye.nn import average_into, centred, low_precision, parameter_count, product_s, seeded, to_float
 
 
 def test_pictures_become_floats_between_0_and_1_with_channels_first():
@@ -21,10 +23,17 @@ def test_pictures_become_floats_between_0_and_1_with_channels_first():
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bf16"])
 def native(request, monkeypatch):
-    """What the processor multiplies itself."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: request.param == torch.bfloat16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return request.param
+    """In what the processor is faster."""
+    monkeypatch.setattr(handeye.nn, "product_s", lambda kind: 1.0 if kind == request.param else 2.0)
+    handeye.nn._faster_in_bf16.cache_clear()
+    yield request.param
+    handeye.nn._faster_in_bf16.cache_clear()
+
+
+def test_a_product_is_timed_at_its_best(monkeypatch):
+    stamps = iter([0.0, 5.0, 6.0, 8.0, 9.0, 12.0])
+    monkeypatch.setattr(handeye.nn, "time", SimpleNamespace(perf_counter=lambda: next(stamps)))
+    assert product_s(torch.float32, size=2, times=3) == 2.0
 
 
 def test_floors_are_of_the_precision_in_which_networks_multiply(native, monkeypatch):

@@ -184,7 +184,7 @@ def _experiments(arguments: list[str]) -> int:
         raise Misuse(f"handeye experiments takes no arguments, got {' '.join(arguments)}")
     from handeye.experiments import EXPERIMENTS
 
-    table = Table("name", "what", "cost on 2 cores with bf16")
+    table = Table("name", "what", "cost on 2 cores fast in bf16")
     for name, experiment in EXPERIMENTS.items():
         table.add_row(name, experiment.line, experiment.cost)
     Console().print(table)
