@@ -21,12 +21,23 @@ def test_pictures_become_floats_between_0_and_1_with_channels_first():
     assert to_float(np.full((1, 1, 1, 1), 255, np.uint8)).item() == 1.0
 
 
-@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bf16"])
+PROCESSORS = {
+    "no bf16": (False, torch.bfloat16, torch.float32),
+    "bf16 is slow": (True, torch.float32, torch.float32),
+    "bf16 is fast": (True, torch.bfloat16, torch.bfloat16),
+}
+"""Whether there are instructions for bf16, which product is faster, and in what networks should multiply."""
+
+
+@pytest.fixture(params=PROCESSORS.values(), ids=PROCESSORS)
 def native(request, monkeypatch):
-    """In what the processor is faster."""
-    monkeypatch.setattr(handeye.nn, "product_s", lambda kind: 1.0 if kind == request.param else 2.0)
+    """What networks multiply in."""
+    has_bf16, fastest, expected = request.param
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(handeye.nn, "product_s", lambda kind: 1.0 if kind == fastest else 2.0)
     handeye.nn._faster_in_bf16.cache_clear()
-    yield request.param
+    yield expected
     handeye.nn._faster_in_bf16.cache_clear()
 
 

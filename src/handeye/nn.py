@@ -80,7 +80,9 @@ def multiplied_in(device: torch.device | str = "cpu") -> torch.dtype:
 
 @cache
 def _faster_in_bf16() -> bool:
-    """Measured, since having the instructions says little: a Xeon whose AMX is off is twice as slow by its others."""
+    """Measured where there are instructions for it: a Xeon whose AMX is off is twice as slow by its others."""
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
     with torch.autocast("cpu", enabled=False):
         return product_s(torch.bfloat16) < product_s(torch.float32)
 
