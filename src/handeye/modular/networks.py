@@ -116,7 +116,7 @@ def load_conv1(net: nn.Module, path: str) -> None:
 
 
 def perceive(perception: nn.Module, picture: NDArray | Tensor) -> Tensor:
-    """Θ̂ (N, 5) float32 of pictures (N, 84, 84, 1) uint8; in bf16 where that is native."""
+    """Θ̂ (N, 5) float32 of pictures (N, 84, 84, 1) uint8; in bf16 where that is faster."""
     return perceive_float(perception, to_float(picture, next(perception.parameters()).device))
 
 
