@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from handeye.qtopt.actions import ActionBounds
-from handeye.qtopt.bellman import clip_targets, state_values
+from handeye.qtopt.bellman import clip_targets, state_values, values_in_turn
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.networks import Inputs
 
@@ -48,3 +48,13 @@ def test_the_second_network_judges_the_action_of_the_first_and_the_lesser_counts
     # The second likes the opposite: at the first's best action it says state − 2.
     assert torch.allclose(values(Says(2.0), Says(-2.0)), (INPUTS.state[:, 0] - 2).sigmoid(), atol=0.03)
     assert torch.allclose(values(Says(2.0), Says(2.0, more=9.0)), (INPUTS.state[:, 0] + 2).sigmoid(), atol=0.02)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_members_look_for_the_best_action_in_turn_and_the_next_one_judges_it(double):
+    # Each finds its own best action, at the other end of the bounds for the last; what the judge says tells who it was.
+    members = [Says(2.0), Says(2.0, more=1.0), Says(-2.0, more=2.0)]
+    config = MaximiserConfig(samples=64, iterations=4)
+    found = values_in_turn(members, double, INPUTS, BOUNDS, config, torch.Generator().manual_seed(0))
+    more = torch.tensor([1.0 + 2, 2 - 2, 0 - 2, 1 + 2] if double else [0.0 + 2, 1 + 2, 2 + 2, 0 + 2])
+    torch.testing.assert_close(found, (INPUTS.state[:, 0] + more).sigmoid(), atol=0.03, rtol=0)

@@ -194,6 +194,21 @@ def test_members_are_trained_apart_and_decide_together(run, tmp_path, capsys):
     assert cli.main([*again, "--out", str(tmp_path / "again"), "--members", "2"]) == 0
 
 
+def test_members_that_learn_together_have_one_training(tmp_path):
+    folder = tmp_path / "two"
+    command = ["train", "grasp-state", *TINY, "--members", "2", "--together", "--out"]
+    assert cli.main([*command, str(folder)]) == 0
+    assert {row["stage"] for row in read_rows(folder / "metrics.jsonl")} == {"qtopt"}
+    trained = grasp_results.load(str(folder))
+    assert (trained.config.members, trained.config.together) == (2, True)
+    first, second = (dict(net.named_parameters()) for net in trained.net.nets)
+    assert not any(torch.equal(first[name], second[name]) for name in first if first[name].ndim > 1)
+    assert cli.main(["evaluate", str(folder), "--episodes", "3"]) == 0
+    again = tmp_path / "again"
+    assert cli.main([*command, str(again), "--start", str(folder), "--run.updates", "0"]) == 0
+    assert equal(weights(again), weights(folder))
+
+
 def test_what_is_shipped_is_half_as_large_and_acts(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "shipped_folder", lambda: tmp_path)
     path = ship.ship(str(run))
@@ -233,6 +248,7 @@ def test_configurations_that_fit_nothing_are_refused():
         ("grasp --learn.weight-decay 0.01", "weight_decay says nothing to optimiser=muon, got 0.01"),
         ("grasp-state --learn.muon-rate 0.01", "muon_rate says nothing to optimiser=adamw, got 0.01"),
         ("grasp --net.channels 32", "channels must be 2 or more numbers above 0 with merge=spatial, got (32,)"),
+        ("grasp-state --together", "together needs members of 2 or more, got 1: give --no-together"),
         ("grasp --run.off-frames 1", "off_frames must be in [2, 1e+09], got 1"),
     ],
 )

@@ -242,6 +242,17 @@ def test_effort_counts_the_stages_before():
     assert len(grasp_curves.evaluations(of, "heldout", "minutes")) == 3
 
 
+def test_members_have_a_curve_each_unless_they_learn_together():
+    def named(together, stages):
+        rows = [{"stage": stage, "step": 1, "time_s": 1.0, "heldout": 0.5} for stage in stages]
+        config = GraspLearning(members=2, together=together)
+        panels = grasp_curves.panels(grasp_findings.GraspRun("a", None, {}, config, rows, None))
+        return next(list(panel.lines) for panel in panels if panel.title == f"Success by {EPISODES}")
+
+    (alone,) = named(True, ["qtopt"])
+    assert named(False, ["qtopt", "qtopt-2"]) == [f"{alone}, member 1", f"{alone}, member 2"]
+
+
 def seeded(seed, name="run", beta=0.8, start="", rows=()):
     config = GraspLearning(net=CompactConfig(sight="aux", beta=beta), start=start, run=RunConfig(evaluate_every=2))
     return grasp_findings.GraspRun(

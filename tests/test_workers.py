@@ -14,6 +14,7 @@ from handeye.nn import seeded
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds
 from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.members import Members
 from handeye.qtopt.networks import CompactConfig, PictureQ, StateQ
 from handeye.qtopt.run_local import Frames, LocalRunner, RunConfig, Workers
 from handeye.qtopt.workers import BellmanUpdater, Collector, Exploration, LabelConfig, LearnConfig, QLearner, Shared
@@ -151,6 +152,21 @@ def test_the_learner_fits_labels_averages_and_lags():
     average = learner.learner.average.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(learner.lagged.state_dict().values(), average, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(average, learner.net.state_dict().values(), strict=True) if a.ndim)
+
+
+def test_members_learn_together_what_each_would_alone():
+    nets, config = [net_of(), net_of(1)], LearnConfig(learning_rate=1e-2)
+    alone = [QLearner(net, copy.deepcopy(net), copy.deepcopy(net), BOUNDS, config, 2) for net in copy.deepcopy(nets)]
+    both = Members(nets)
+    learner = QLearner(both, copy.deepcopy(both), copy.deepcopy(both), BOUNDS, config, 2)
+    for _ in range(3):
+        measured = [one.update(batch_of(), 0.5) for one in alone]
+        together = learner.update(batch_of(), 0.5)
+        assert together == pytest.approx({name: np.mean([one[name] for one in measured]) for name in together})
+    for name in ("net", "lagged"):
+        members = zip(getattr(learner, name).nets, (getattr(one, name) for one in alone), strict=True)
+        for member, one in members:
+            assert all(map(torch.equal, member.state_dict().values(), one.state_dict().values()))
 
 
 def test_sight_alone_moves_nothing_but_what_reads_theta():

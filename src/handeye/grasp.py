@@ -22,7 +22,7 @@ from handeye.grasp_config import CONTROL, GUIDES, GraspLearning, Observe, member
 from handeye.nn import seeded, weights_of
 from handeye.policies import Remembered
 from handeye.qtopt.acting import Greedy
-from handeye.qtopt.members import Members, Weights, apart, together
+from handeye.qtopt.members import Members, Weights, apart, joined, members_of
 from handeye.qtopt.mirror import BothWays
 from handeye.qtopt.networks import PictureQ, QNetwork, StateQ
 from handeye.qtopt.paper_network import PaperQ
@@ -101,9 +101,10 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
             with seeded(own):
                 net = new_net(of)
             if CONTROL in results:
-                net.body.load_state_dict(weights_of("body", results[CONTROL]))
+                for one in members_of(net):
+                    one.body.load_state_dict(weights_of("body", results[CONTROL]))
             if started is not None:
-                net.load_state_dict(started[member])
+                net.load_state_dict(joined(started) if of.together else started[member])
             # A member's memory takes the place of the one before.
             memory = folder / "replay"
             return _runner(of, net, own, memory / stage if stage == CONTROL else memory, crew)
@@ -197,8 +198,12 @@ def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results:
     Where none is finished, it is control.
     """
     done = [results[stage] for stage in member_stages(config) if stage in results]
-    weights = together(done) if done else results[CONTROL]
-    of = dataclasses.replace(config, members=len(done)) if done else trainings(config)[CONTROL]
+    if not done:
+        weights, of = results[CONTROL], trainings(config)[CONTROL]
+    elif config.together:
+        weights, of = done[0], config
+    else:
+        weights, of = joined(done), dataclasses.replace(config, members=len(done))
     about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
     return about | {"weights": weights}
 

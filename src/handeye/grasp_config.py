@@ -60,8 +60,9 @@ class GraspLearning:
     acting: MaximiserConfig = MaximiserConfig()
     """How they are chosen in evaluations, and at last."""
     members: int = 1
-    """Networks, each trained from nothing by a seed of its own, whose logits are averaged when it counts: see
-    qtopt/members.py."""
+    """Networks whose logits are averaged when it counts: see qtopt/members.py."""
+    together: bool = False
+    """Whether members learn at once from the same rounds; else each is trained from nothing by a seed of its own."""
     both_ways: bool = False
     """Whether evaluations, and the policy at last, ask the network about the mirror image too: see qtopt/mirror.py."""
     logs: tuple[str, ...] = ()
@@ -73,6 +74,8 @@ class GraspLearning:
         need_one_of(self, "network", ("state", "picture", "paper"))
         need_one_of(self, "guide", tuple(GUIDES))
         need(self, ("members",), 1, 100)
+        if self.together and self.members < 2:
+            raise Misuse(f"together needs members of 2 or more, got {self.members}: give --no-together")
         view = self.env.view
         if self.network == "picture" and self.net.merge == "spatial" and not self._knows_places:
             raise Misuse(
@@ -130,7 +133,7 @@ class GraspLearning:
     @property
     def alone(self) -> "GraspLearning":
         """The training of one member."""
-        return dataclasses.replace(self, members=1)
+        return dataclasses.replace(self, members=1, together=False)
 
     @property
     def bounds(self) -> ActionBounds:
@@ -160,12 +163,14 @@ def control_of(config: GraspLearning) -> GraspLearning | None:
 def trainings(config: GraspLearning) -> dict[str, GraspLearning]:
     """What each stage trains, in order."""
     control = control_of(config)
-    return ({CONTROL: control} if control else {}) | dict.fromkeys(member_stages(config), config.alone)
+    of = config if config.together else config.alone
+    return ({CONTROL: control} if control else {}) | dict.fromkeys(member_stages(config), of)
 
 
 def member_stages(config: GraspLearning) -> list[str]:
-    """The names of the stages that train a member each."""
-    return ["qtopt", *(f"qtopt-{number}" for number in range(2, config.members + 1))]
+    """The names of the stages that train a member each, or all."""
+    apart = 1 if config.together else config.members
+    return ["qtopt", *(f"qtopt-{number}" for number in range(2, apart + 1))]
 
 
 def read_config(values: dict[str, Any]) -> GraspLearning:

@@ -47,7 +47,7 @@ def curve(run: GraspRun, key: str, unit: str) -> Line:
 def evaluations(run: GraspRun, key: str, unit: str, member: int = 0) -> Line:
     """As `curve`, of figures that rows repeat until the next evaluation: each once, where it first stands.
 
-    Of one member: the others begin from nothing again.
+    Of one member where each is trained by itself: the others begin from nothing again.
     """
     every, own = max(run.config.run.evaluate_every, 1), (CONTROL, member_stages(run.config)[member])
     told = [row for row in run.rows if row["stage"] in own and row.get(key) is not None]
@@ -103,8 +103,9 @@ def _held_out(lines: Callable[[str], dict[str, Line]]) -> list[Curves]:
 
 def _success(run: GraspRun, unit: str) -> dict[str, Line]:
     lines: dict[str, Line] = {}
-    for member in range(run.config.members):
-        which = f", member {member + 1}" if run.config.members > 1 else ""
+    trained = len(member_stages(run.config))
+    for member in range(trained):
+        which = f", member {member + 1}" if trained > 1 else ""
         lines |= {name + which: evaluations(run, key, unit, member) for key, name in SUCCESS.items()}
     return _told(lines | {name: curve(run, f"{key}_success", unit) for key, name in COLLECTED.items()})
 

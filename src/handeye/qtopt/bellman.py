@@ -1,5 +1,6 @@
 """Targets of Q-learning: clipped double Q with a maximiser, several steps ahead if asked."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,3 +40,27 @@ def state_values(
     if lagged is None:
         return value
     return torch.minimum(value, scorer(lagged, inputs, bounds)(action[:, None])[:, 0])
+
+
+@torch.no_grad()
+def values_in_turn(
+    members: Sequence[QNetwork],
+    double: bool,
+    inputs: Inputs,
+    bounds: ActionBounds,
+    config: MaximiserConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """V(s′) (N,) of M networks that learn together, by double Q-learning (van Hasselt, 2010).
+
+    Member k looks for the best action in the states k, k + M, …, and what the next member says of it counts; without
+    `double`, what it says itself.
+    """
+    value = inputs.state.new_empty(inputs.states)
+    for k, member in enumerate(members):
+        share = slice(k, None, len(members))
+        own = Inputs(inputs.seen[share], inputs.state[share])
+        action, found = best_actions(scorer(member, own, bounds), own.states, bounds, config, generator)
+        judge = members[(k + 1) % len(members)]
+        value[share] = scorer(judge, own, bounds)(action[:, None])[:, 0] if double else found
+    return value

@@ -1,4 +1,4 @@
-"""Several networks as one: each is trained by itself, and they decide together."""
+"""Several networks as one: each learns for itself, and they decide together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,12 @@ class Members(nn.Module):
         return torch.stack(said).mean(0)
 
 
-def together(weights: Sequence[Weights]) -> Weights:
+def members_of(net: Any) -> list[Any]:
+    """The networks that decide together; of a network that decides alone, itself."""
+    return list(net.nets) if isinstance(net, Members) else [net]
+
+
+def joined(weights: Sequence[Weights]) -> Weights:
     """Weights of `Members` of networks with these; one network's stay as they are."""
     if len(weights) == 1:
         return weights[0]
@@ -37,5 +42,5 @@ def together(weights: Sequence[Weights]) -> Weights:
 
 
 def apart(weights: Weights, members: int) -> list[Weights]:
-    """The weights of each of so many networks: what `together` was given."""
+    """The weights of each of so many networks: what `joined` was given."""
     return [weights] if members == 1 else [weights_of(f"nets.{k}", weights) for k in range(members)]

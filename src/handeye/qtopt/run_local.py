@@ -21,7 +21,7 @@ from handeye.learner import cosine
 from handeye.policies import Schedule, linear
 from handeye.qtopt.actions import SIZE, ActionBounds
 from handeye.qtopt.networks import QNetwork
-from handeye.qtopt.workers import Exploration, Label, LabelConfig, LearnConfig, QLearner, Sample
+from handeye.qtopt.workers import Exploration, Label, LabelConfig, LearnConfig, QLearner, Sample, means
 from handeye.replay import Replay
 from handeye.types import Episode
 
@@ -295,8 +295,7 @@ class LocalRunner:
             return {}
         if not len(self.labelled):
             raise Misuse("nothing was collected before the first update: give more first_rounds")
-        measured = [self._update() for _ in range(self.config.updates)]
-        return {name: float(np.mean([values[name] for values in measured])) for name in measured[0]}
+        return means([self._update() for _ in range(self.config.updates)])
 
     def _update(self) -> dict[str, float]:
         rows = self.labelled.sample(self.learner.config.batch, self.rng)

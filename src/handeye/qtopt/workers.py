@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from handeye import augment
 from handeye.checkpoint import Tree
@@ -22,8 +22,9 @@ from handeye.nn import device_of, low_precision
 from handeye.policies import EpsilonMix, Remembered
 from handeye.qtopt.acting import Greedy, NoiseConfig, Random
 from handeye.qtopt.actions import ActionBounds, for_network
-from handeye.qtopt.bellman import clip_targets, state_values
+from handeye.qtopt.bellman import clip_targets, state_values, values_in_turn
 from handeye.qtopt.cem import MaximiserConfig
+from handeye.qtopt.members import Members, members_of
 from handeye.qtopt.mirror import batch_in_mirror
 from handeye.qtopt.networks import QNetwork, known_of, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
@@ -105,7 +106,7 @@ class LabelConfig:
     steps: int = 1
     """Steps ahead after which the value is asked for."""
     double: bool = True
-    """The lesser of two networks' values."""
+    """The lesser of two networks' values; of members that learn together, what another says: see bellman.py."""
     lag: int = 500
     """Updates after which the second network takes over the averaged weights."""
     rewarded: float = 0.0
@@ -122,6 +123,11 @@ class LabelConfig:
         need(self, ("discount", "rewarded"), 0, 1)
         need(self, ("steps", "lag"), 1, 1_000_000)
         need(self, ("shift_px", "colour"), 0, 100)
+
+
+def means(measured: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each of the figures that were measured several times."""
+    return {name: float(np.mean([values[name] for values in measured])) for name in measured[0]}
 
 
 Sample = tuple[dict[str, Any], np.random.Generator]
@@ -159,8 +165,11 @@ class BellmanUpdater:
             return {"observation": now, "action": batch["action"], "target": batch["outcome"]}, 0.0
         device = device_of(average)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
-        other = lagged if config.double else None
-        value = state_values(average, other, to_inputs(then, device), self.bounds, config.maximiser, generator)
+        asked = to_inputs(then, device), self.bounds, config.maximiser, generator
+        if isinstance(average, Members):
+            value = values_in_turn(average.nets, config.double, *asked)
+        else:
+            value = state_values(average, lagged if config.double else None, *asked)
         reward, discount = (torch.as_tensor(batch[name], device=device) for name in ("reward", "discount"))
         targets = clip_targets(reward, discount, value)
         return {"observation": now, "action": batch["action"], "target": targets.target.cpu().numpy()}, targets.clipped
@@ -222,26 +231,30 @@ class QLearner:
     def update(self, batch: dict[str, Any], scale: float, sight_alone: bool = False) -> dict[str, float]:
         """One step with learning rates times `scale`; with `sight_alone` of L_p only.
 
-        Returns the losses and what Q says on average.
+        Returns the losses and what Q says on average; of several members, the means over them.
         """
         self.net.train()
         device = device_of(self.net)
         inputs, target = to_inputs(batch["observation"], device), torch.as_tensor(batch["target"], device=device)
         action = for_network(torch.as_tensor(batch["action"], device=device), self.bounds)
-        with low_precision(device):
-            encoding, seen = self.net.encode(inputs)
-            logits = self.net.score(encoding, action[:, None])[:, 0].float()
-        task = nn.functional.binary_cross_entropy_with_logits(logits, target)
-        values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
-        loss = task
-        if seen is not None:
-            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"], device), self.net.config))
-            loss, values["l_p"] = sight if sight_alone else task + self.net.config.beta * sight, sight.item()
-        self.learner.update(loss, scale, max(self.config.average_rate, 1 / (1 + self.done)))
+
+        def loss_of(member: Any) -> tuple[Tensor, dict[str, float]]:
+            with low_precision(device):
+                encoding, seen = member.encode(inputs)
+                logits = member.score(encoding, action[:, None])[:, 0].float()
+            task = nn.functional.binary_cross_entropy_with_logits(logits, target)
+            values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
+            if seen is None:
+                return task, values
+            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"], device), member.config))
+            return sight if sight_alone else task + member.config.beta * sight, values | {"l_p": sight.item()}
+
+        losses, measured = zip(*map(loss_of, members_of(self.net)), strict=True)
+        self.learner.update(sum(losses), scale, max(self.config.average_rate, 1 / (1 + self.done)))
         self.done += 1
         if self.done % self.lag == 0:
             self.lagged.load_state_dict(self.learner.average.state_dict())
-        return values
+        return means(measured)
 
     def state(self) -> Tree:
         return self.learner.state() | {"lagged": self.lagged.state_dict(), "done": self.done}
