@@ -16,17 +16,17 @@ study() {
 }
 
 for seed in 0 1 2; do
-  for name in grasp-state grasp-quick grasp; do
+  for name in grasp-state grasp-quick grasp grasp-pixels; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
   # An eighth less.
-  study "grasp-560-seed$seed" grasp --run.rounds 560 --seed "$seed"
+  study "grasp-560-seed$seed" grasp-pixels --run.rounds 560 --seed "$seed"
 done
 
 # The paper's camera.
 study grasp-shoulder-seed0 grasp-shoulder --seed 0
 
-# What follows has the budget of grasp-quick: 190 rounds, 45 updates in each.
+# What follows has a third of the budget: 190 rounds, 45 updates in each.
 quick=(--run.rounds 190 --run.updates 45)
 
 # The two seeds joined, and β of what reads Θ̂. Control's 180 rounds without pictures take as
@@ -40,13 +40,13 @@ for seed in 1 2; do
   study "aux-beta0.5-seed$seed" grasp-aux "${quick[@]}" --net.beta 0.5 --seed "$seed"
   study "modular-beta0.8-seed$seed" grasp-modular "${modular[@]}" --net.beta 0.8 --seed "$seed"
 done
-study mirror grasp-quick --labels.mirror
-study steps-3 grasp-quick --labels.steps 3
+study mirror grasp-pixels "${quick[@]}" --labels.mirror
+study steps-3 grasp-pixels "${quick[@]}" --labels.steps 3
 # Two of a third of the rounds, in the time of one.
-study members-short grasp --members 2 --run.rounds 220
+study members-short grasp-pixels --members 2 --run.rounds 220
 
 # One change each, all asked once.
-once() { study "$1" grasp-quick --no-both-ways "${@:2}"; }
+once() { study "$1" grasp-pixels "${quick[@]}" --no-both-ways "${@:2}"; }
 once quick-once
 once no-penalty --env.step-reward 0
 once no-proprioception --net.no-proprioception
@@ -59,17 +59,17 @@ once levine --labels.objective outcome
 handeye collect grasp --policy scripted --episodes 8000 --out "$runs-logs/scripted"
 handeye collect grasp --policy oracle --episodes 4000 --out "$runs-logs/oracle"
 logs=(--logs "$runs-logs/scripted" "$runs-logs/oracle" --run.first-rounds 1)
-study logs grasp-quick "${logs[@]}" --run.no-collect
-study joint grasp-quick "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
-study logs-returns grasp-quick "${logs[@]}" --run.no-collect --labels.steps 20 --run.rounds 80 --run.evaluate-every 16
+study logs grasp-pixels "${quick[@]}" "${logs[@]}" --run.no-collect
+study joint grasp-pixels "${quick[@]}" "${logs[@]}" --start "$runs/logs" --run.guided-start 0.1
+study logs-returns grasp-pixels "${quick[@]}" "${logs[@]}" --run.no-collect --labels.steps 20 --run.rounds 80 --run.evaluate-every 16
 
 # With π_noisy's actions in the logs.
 for policy in scripted oracle; do
   handeye collect grasp --policy $policy --noise 0.2 --episodes 5000 --out "$runs-logs/noisy-$policy"
 done
 logs=(--logs "$runs-logs/noisy-scripted" "$runs-logs/noisy-oracle" --run.first-rounds 1)
-study logs-noisy grasp-quick "${logs[@]}" --run.no-collect
-study joint-noisy grasp-quick "${logs[@]}" --start "$runs/logs-noisy" --run.guided-start 0.1
+study logs-noisy grasp-pixels "${quick[@]}" "${logs[@]}" --run.no-collect
+study joint-noisy grasp-pixels "${quick[@]}" "${logs[@]}" --start "$runs/logs-noisy" --run.guided-start 0.1
 
 # The paper's network: that it steps.
 [ -d "$runs/grasp-paper-small" ] ||

@@ -135,7 +135,7 @@ EXPERIMENTS = {
     ),
     "grasp-aux": Experiment("grasp", "the same, and where objects are is learnt as well", "30 min", _grasping("AUX")),
     "grasp-modular": Experiment("grasp", "the same through a bottleneck of positions", "30 min", _grasping("MODULAR")),
-    "grasp": Experiment("grasp", "the best recipe of these", "30 min", _grasping("PIXELS")),
+    "grasp": Experiment("grasp", "the best recipe of these: two networks at once", "30 min", _grasping("BEST")),
     "grasp-shoulder": Experiment("grasp", "64×64 pictures by the paper's camera", "1.7 h", _grasping("SHOULDER")),
     "grasp-paper": Experiment(
         "grasp", "the paper's network at 472×472: for a GPU (--run.device cuda)", "weeks", _grasping("PAPER")

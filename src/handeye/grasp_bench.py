@@ -87,7 +87,7 @@ def cem_paper(peak: Peak) -> dict[str, Any]:
 
 @torch.no_grad()
 def cem_compact(peak: Peak) -> dict[str, Any]:
-    """The same with the network of `grasp`, 64 states at once."""
+    """The same with one network of `grasp`, 64 states at once."""
     config = experiments.find("grasp").config.alone
     net, inputs = grasp.new_net(config).eval(), _inputs(STATES, config.env.view.width_px)
 
@@ -102,7 +102,7 @@ def cem_compact(peak: Peak) -> dict[str, Any]:
 
 
 def learner(peak: Peak) -> dict[str, Any]:
-    """Updates a second of the network of `grasp`, labels given, at the batch of its configuration."""
+    """Updates a second of one network of `grasp`, labels given, at the batch of its configuration."""
     config = experiments.find("grasp").config.alone
     rates = {batch: _updates(config, batch) for batch in (64, config.learn.batch, 256)}
     value, flops = rates[config.learn.batch]
@@ -132,7 +132,7 @@ def _updates(config: GraspLearning, batch: int) -> tuple[float, float]:
 
 def pipeline() -> dict[str, Any]:
     """Transitions that `grasp` collects a second while it labels and learns, and which worker waits for which."""
-    config = experiments.find("grasp").config.alone
+    config = experiments.find("grasp").config
     run = dataclasses.replace(
         config.run, first_rounds=2, rounds=12, evaluate_every=0, off_frames=20_000, on_frames=20_000
     )

@@ -29,8 +29,11 @@ PIXELS = GraspLearning(
 )
 """Pictures by the camera that follows the gripper, and what the gripper knows of itself."""
 
+BEST = replace(PIXELS, members=2, together=True, run=replace(PIXELS.run, rounds=384))
+"""Two networks that learn from the same rounds and judge each other's best actions, for about as long."""
+
 QUICK = replace(PIXELS, run=replace(PIXELS.run, rounds=190, updates=45))
-"""The same in a third of the rounds."""
+"""One network, in a third of the rounds."""
 
 AUX = replace(PIXELS, net=replace(PIXELS.net, sight="aux", theta_pose=True, beta=0.5))
 """The picture's features also tell where the nearest objects are, and how the gripper stands."""
