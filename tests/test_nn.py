@@ -1,16 +1,14 @@
 import platform
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-import handeye.nn
 from handeye import bench
-from handeye.nn import average_into, centred, low_precision, parameter_count, product_s, seeded, to_float
+from handeye.nn import average_into, centred, low_precision, parameter_count, seeded, to_float
 
 
 def test_pictures_become_floats_between_0_and_1_with_channels_first():
@@ -22,29 +20,22 @@ def test_pictures_become_floats_between_0_and_1_with_channels_first():
 
 
 PROCESSORS = {
-    "no bf16": (False, torch.bfloat16, torch.float32),
-    "bf16 is slow": (True, torch.float32, torch.float32),
-    "bf16 is fast": (True, torch.bfloat16, torch.bfloat16),
+    "old": ((False, False, False), torch.float32),
+    "Zen 4": ((False, True, False), torch.bfloat16),
+    "Xeon": ((True, True, True), torch.bfloat16),
+    "Xeon with AMX off": ((False, True, True), torch.float32),
 }
-"""Whether there are instructions for bf16, which product is faster, and in what networks should multiply."""
+"""Whether there are instructions: AMX, AVX-512's for bf16 and for half precision; in what networks should multiply."""
 
 
 @pytest.fixture(params=PROCESSORS.values(), ids=PROCESSORS)
 def native(request, monkeypatch):
     """What networks multiply in."""
-    has_bf16, fastest, expected = request.param
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(handeye.nn, "product_s", lambda kind: 1.0 if kind == fastest else 2.0)
-    handeye.nn._faster_in_bf16.cache_clear()
-    yield expected
-    handeye.nn._faster_in_bf16.cache_clear()
-
-
-def test_a_product_is_timed_at_its_best(monkeypatch):
-    stamps = iter([0.0, 5.0, 6.0, 8.0, 9.0, 12.0])
-    monkeypatch.setattr(handeye.nn, "time", SimpleNamespace(perf_counter=lambda: next(stamps)))
-    assert product_s(torch.float32, size=2, times=3) == 2.0
+    (amx, bf16, fp16), expected = request.param
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_fp16": fp16})
+    return expected
 
 
 def test_floors_are_of_the_precision_in_which_networks_multiply(native, monkeypatch):

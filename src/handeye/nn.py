@@ -3,10 +3,8 @@
 import ctypes
 import hashlib
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -74,29 +72,24 @@ def low_precision(device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 def multiplied_in(device: torch.device | str = "cpu") -> torch.dtype:
-    """The precision in which networks multiply: bf16 on a GPU and where it makes the processor faster, else float32."""
-    return torch.bfloat16 if torch.device(device).type == "cuda" or _faster_in_bf16() else torch.float32
+    """The precision in which networks multiply: bf16 on a GPU and where it makes the processor faster, else float32.
+
+    Of each processor always the same, or a run would not go on as it began.
+    """
+    return torch.bfloat16 if torch.device(device).type == "cuda" or _fast_in_bf16() else torch.float32
 
 
-@cache
-def _faster_in_bf16() -> bool:
-    """Measured where there are instructions for it: a Xeon whose AMX is off is twice as slow by its others."""
-    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return False
-    with torch.autocast("cpu", enabled=False):
-        return product_s(torch.bfloat16) < product_s(torch.float32)
+def _fast_in_bf16() -> bool:
+    """Whether the processor has AMX, or AVX-512's instructions for bf16 and they are not Intel's.
 
-
-def product_s(kind: torch.dtype, size: int = 256, times: int = 16) -> float:
-    """Seconds that the product of two matrices of so many rows and columns takes at best."""
-    factor = torch.ones(size, size, dtype=kind)
-
-    def once() -> float:
-        started = time.perf_counter()
-        torch.mm(factor, factor)
-        return time.perf_counter() - started
-
-    return min(once() for _ in range(times))
+    Where AMX is off, those of a Xeon that would have it take twice as long as float32's. Such a processor multiplies
+    half precision as well, which AMD's do not.
+    """
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    # An older torch does not tell.
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.cpu._is_avx512_bf16_supported() and not told.get("avx512_fp16", False)
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
