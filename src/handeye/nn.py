@@ -88,7 +88,7 @@ def _fast_in_bf16() -> bool:
     if torch.cpu._is_amx_tile_supported():
         return True
     # An older torch does not tell.
-    told = getattr(torch.cpu, "get_capabilities", dict)()
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.cpu._is_avx512_bf16_supported() and not told.get("avx512_fp16", False)
 
 
