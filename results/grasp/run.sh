@@ -44,6 +44,8 @@ study mirror grasp-pixels "${quick[@]}" --labels.mirror
 study steps-3 grasp-pixels "${quick[@]}" --labels.steps 3
 # Two of a third of the rounds, in the time of one.
 study members-short grasp-pixels --members 2 --run.rounds 220
+# Two at once, for as long as 190 rounds of one.
+study quick-together grasp-quick --members 2 --together --run.rounds 136
 
 # One change each, all asked once.
 once() { study "$1" grasp-pixels "${quick[@]}" --no-both-ways "${@:2}"; }

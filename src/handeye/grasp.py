@@ -104,7 +104,7 @@ def plan(config: GraspLearning, seed: int, crew: Crew | None = None) -> Plan:
                 for one in members_of(net):
                     one.body.load_state_dict(weights_of("body", results[CONTROL]))
             if started is not None:
-                net.load_state_dict(joined(started) if of.together else started[member])
+                net.load_state_dict(started[member])
             # A member's memory takes the place of the one before.
             memory = folder / "replay"
             return _runner(of, net, own, memory / stage if stage == CONTROL else memory, crew)
@@ -127,12 +127,15 @@ def _need_device(device: str, crew: Crew | None) -> None:
 
 
 def start_weights(config: GraspLearning) -> list[Weights]:
-    """The weights that each member starts from. Raises: CheckpointError, or Misuse for those of another network."""
+    """The weights that each of `member_stages` starts from.
+
+    Raises: CheckpointError, or Misuse for those of another network.
+    """
     tree = checkpoint.load(checkpoint.find(config.start))
     if not isinstance(tree, dict) or tree.get("task") != "grasp":
         raise Misuse(f"start={config.start} is no final checkpoint of grasping")
     try:
-        return apart(load_net(config, tree["weights"]).state_dict(), config.members)
+        return apart(load_net(config, tree["weights"]).state_dict(), len(member_stages(config)))
     except RuntimeError as error:
         changed = differences(_shape(read_config(tree["config"])), _shape(config))
         raise Misuse(f"start={config.start} is of another network: {'; '.join(changed)}") from error
@@ -198,12 +201,10 @@ def final_checkpoint(config: GraspLearning, experiment: str, seed: int, results:
     Where none is finished, it is control.
     """
     done = [results[stage] for stage in member_stages(config) if stage in results]
-    if not done:
-        weights, of = results[CONTROL], trainings(config)[CONTROL]
-    elif config.together:
-        weights, of = done[0], config
+    if done:
+        weights, of = joined(done), config if config.together else dataclasses.replace(config, members=len(done))
     else:
-        weights, of = joined(done), dataclasses.replace(config, members=len(done))
+        weights, of = results[CONTROL], trainings(config)[CONTROL]
     about = {"task": "grasp", "experiment": experiment, "seed": seed, "config": dataclasses.asdict(of)}
     return about | {"weights": weights}
 

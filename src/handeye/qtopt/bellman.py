@@ -35,11 +35,7 @@ def state_values(
     generator: torch.Generator,
 ) -> Tensor:
     """V(s′) (N,) = min over both networks of Q(s′, argmax_a Q_average(s′, a)); of one network without `lagged`."""
-    score = scorer(average, inputs, bounds)
-    action, value = best_actions(score, inputs.states, bounds, config, generator)
-    if lagged is None:
-        return value
-    return torch.minimum(value, scorer(lagged, inputs, bounds)(action[:, None])[:, 0])
+    return torch.minimum(*_best(average, lagged, inputs, bounds, config, generator))
 
 
 @torch.no_grad()
@@ -59,8 +55,20 @@ def values_in_turn(
     value = inputs.state.new_empty(inputs.states)
     for k, member in enumerate(members):
         share = slice(k, None, len(members))
+        judge = members[(k + 1) % len(members)] if double else None
         own = Inputs(inputs.seen[share], inputs.state[share])
-        action, found = best_actions(scorer(member, own, bounds), own.states, bounds, config, generator)
-        judge = members[(k + 1) % len(members)]
-        value[share] = scorer(judge, own, bounds)(action[:, None])[:, 0] if double else found
+        _, value[share] = _best(member, judge, own, bounds, config, generator)
     return value
+
+
+def _best(
+    net: QNetwork,
+    judge: QNetwork | None,
+    inputs: Inputs,
+    bounds: ActionBounds,
+    config: MaximiserConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """What a network says (N,) of its best actions, and what the judge says of them: without one, the same."""
+    action, value = best_actions(scorer(net, inputs, bounds), inputs.states, bounds, config, generator)
+    return value, value if judge is None else scorer(judge, inputs, bounds)(action[:, None])[:, 0]

@@ -108,7 +108,7 @@ class LabelConfig:
     double: bool = True
     """The lesser of two networks' values; of members that learn together, what another says: see bellman.py."""
     lag: int = 500
-    """Updates after which the second network takes over the averaged weights."""
+    """Updates after which the second network takes over the averaged weights; members that learn together need none."""
     rewarded: float = 0.0
     """Least share of rewarded steps among those that are labelled."""
     shift_px: int = 0
