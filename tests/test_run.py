@@ -144,9 +144,12 @@ def test_a_run_does_not_go_on_from_what_was_made_otherwise(folder, stopped_at):
     assert names(folder) == before
 
 
-def test_weights_of_another_version_are_refused_in_one_line(folder):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Error(s) in loading state_dict:\n\tMissing key(s)"), KeyError("state_dict: Missing key")]
+)
+def test_weights_of_another_version_are_refused_in_one_line(folder, error):
     def begin(results, folder):
-        raise RuntimeError("Error(s) in loading state_dict:\n\tMissing key(s)")
+        raise error
 
     with pytest.raises(RunError, match=r"two cannot begin.*version.*state_dict: Missing key.*without --reuse$"):
         run_stages(folder, [*plan()[:1], ("two", "config", begin)], 0, QUIET)

@@ -64,10 +64,11 @@ def collector(worlds=8, seed=0):
     return Collector(Pick(worlds), chance, guide, BOUNDS, MAXIMISER, NoiseConfig(), seed)
 
 
-def runner(folder=None, **fields):
+def runner(folder=None, members=1, **fields):
     config = replace(RUN, **fields)
     workers = Workers(collector(config.environments), UPDATER)
-    return LocalRunner(net_of(), workers, FIELDS, (config, LEARN), 0, FRAMES, folder)
+    net = net_of() if members == 1 else Members([net_of(seed) for seed in range(members)])
+    return LocalRunner(net, workers, FIELDS, (config, LEARN), 0, FRAMES, folder)
 
 
 def same(one, other):
@@ -149,7 +150,7 @@ def test_the_learner_fits_labels_averages_and_lags():
     assert all(torch.equal(a, b) for a, b in zip(learner.lagged.state_dict().values(), start.values(), strict=True))
     losses += [learner.update(batch, 1.0)["l_q"] for _ in range(180)]
     assert losses[-1] < 0.15 < losses[0]
-    average = learner.learner.average.state_dict().values()
+    average = learner.average.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(learner.lagged.state_dict().values(), average, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(average, learner.net.state_dict().values(), strict=True) if a.ndim)
 
@@ -186,13 +187,26 @@ def test_sight_alone_moves_nothing_but_what_reads_theta():
     assert moved() == {"tower", "theta", "body"}
 
 
-def test_side_by_side_or_one_after_the_other_gives_the_same_weights():
-    runners = [runner(overlap=overlap) for overlap in (False, True)]
+@pytest.mark.parametrize("members", [1, 2])
+def test_side_by_side_or_one_after_the_other_gives_the_same_weights(members):
+    runners = [runner(members=members, overlap=overlap) for overlap in (False, True)]
+    begun = copy.deepcopy(runners[0].result())
     for one in runners:
         while one.done < one.steps:
             one.step()
-    assert same(*runners)
-    assert not torch.equal(next(iter(runners[0].result().values())), next(iter(net_of().state_dict().values())))
+    assert same(*runners) and not any(map(torch.equal, begun.values(), runners[0].result().values()))
+
+
+def test_members_learn_side_by_side_once_the_episodes_are_there(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    one, other, meeting = runner(members=2), runner(members=2, overlap=False), threading.Barrier(2, timeout=10)
+    for member in one.net.nets:
+        encode = member.encode
+        member.encode = lambda inputs, encode=encode: (meeting.wait(), encode(inputs))[1]
+    for each in (one, other):
+        while each.done < each.steps:
+            each.step()
+    assert not meeting.broken and same(one, other)
 
 
 def test_the_learner_labels_while_others_still_collect():

@@ -200,13 +200,13 @@ def _need_same(path: Path, saved: Tree, key: Tree) -> None:
 def _begun(
     begin: Callable[..., Stage], results: Results, folder: Path, name: str, key: Tree, writer: MetricsWriter
 ) -> Stage:
-    """The stage, begun from the results so far or where it was stopped. Raises: RunError, if torch refuses weights."""
+    """The stage, begun from the results so far or where it was stopped. Raises: RunError for what does not fit it."""
     try:
         stage = begin(results, folder)
         _resume(folder, name, key, stage, writer)
     except Failure:
         raise
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise RunError(
             f"{name} cannot begin: what is in {folder / 'checkpoints'} does not fit this version of handeye "
             f"({one_line(error)}); train anew in another folder, without --reuse"

@@ -20,6 +20,7 @@ from handeye.frames import Fields, FrameReplay
 from handeye.learner import cosine
 from handeye.policies import Schedule, linear
 from handeye.qtopt.actions import SIZE, ActionBounds
+from handeye.qtopt.members import members_of
 from handeye.qtopt.networks import QNetwork
 from handeye.qtopt.workers import Exploration, Label, LabelConfig, LearnConfig, QLearner, Sample, means
 from handeye.replay import Replay
@@ -155,35 +156,31 @@ class LocalRunner:
     ) -> None:  # fmt: skip
         """`observation`: what a frame holds. `evaluate(net) → figures` is asked now and then."""
         self.config, learn = configs
-        net = net.to(self.config.device)
-        self.net, self.workers, self.evaluate = net, workers, evaluate
-        self.average, self.acting, self.judging = (
-            copy.deepcopy(net),
-            copy.deepcopy(net).eval(),
-            copy.deepcopy(net).eval(),
-        )
-        updater = workers.updater
-        self.learner = QLearner(net, self.average, copy.deepcopy(net), updater.bounds, learn, updater.config.lag)
-        self.seed, self.rng = seed, np.random.default_rng(seed)
         config = self.config
+        net = net.to(config.device)
+        self.net, self.workers, self.evaluate = net, workers, evaluate
+        self.average = copy.deepcopy(net)
+        self.acting, self.judging = copy.deepcopy(net).eval(), copy.deepcopy(net).eval()
+        members, labels = len(members_of(net)), workers.updater
+        self.pool = ThreadPoolExecutor(_threads(members)) if config.overlap else None
+        each = self.pool.map if self.pool and members > 1 else map
+        self.learner = QLearner(net, self.average, copy.deepcopy(net), labels.bounds, learn, labels.config.lag, each)
+        self.seed, self.rng = seed, np.random.default_rng(seed)
         self.round_frames = config.environments * frames.longest
-
-        def memory(name: str, capacity: int, stored: int) -> FrameReplay:
-            most = config.rounds * self.round_frames + stored
-            slack = min(SLACK_ROUNDS * self.round_frames, max(most - capacity, 0))
-            return FrameReplay(min(capacity, most), observation, SIZE, folder and folder / name, slack if folder else 0)
-
-        self.off, self.on = memory("off", config.off_frames, frames.stored), memory("on", config.on_frames, 0)
-        scalar = ((), np.float32)
-        fields = {f"seen_{name}": field for name, field in observation.items()}
-        fields |= {"action": ((SIZE,), np.float32), "target": scalar, "step": scalar}
-        self.labelled = Replay(learn.labelled, fields)
+        self.off = self._memory("off", config.off_frames, observation, frames.stored, folder)
+        self.on = self._memory("on", config.on_frames, observation, 0, folder)
+        self.labelled = _labelled(learn.labelled, observation)
         after = config.rounds - config.first_rounds
         self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
         self.on_share = on_policy_share(config)
         self.steps, self.done = config.rounds, 0
-        self.pool = ThreadPoolExecutor(1) if config.overlap else None
         self.figures: dict[str, float] = {}
+
+    def _memory(self, name: str, capacity: int, observation: Fields, stored: int, folder: Path | None) -> FrameReplay:
+        """Of so many frames, or of all that there will be, if fewer."""
+        most = self.config.rounds * self.round_frames + stored
+        slack = min(SLACK_ROUNDS * self.round_frames, max(most - capacity, 0))
+        return FrameReplay(min(capacity, most), observation, SIZE, folder and folder / name, slack if folder else 0)
 
     def step(self) -> dict[str, float]:
         """One round. Returns losses, what the episodes ended like, and the last evaluation's figures.
@@ -326,6 +323,19 @@ class LocalRunner:
 
     def result(self) -> dict[str, torch.Tensor]:
         return self.average.state_dict()
+
+
+def _labelled(capacity: int, observation: Fields) -> Replay:
+    """A memory of labelled steps."""
+    scalar = ((), np.float32)
+    fields = {f"seen_{name}": field for name, field in observation.items()}
+    return Replay(capacity, fields | {"action": ((SIZE,), np.float32), "target": scalar, "step": scalar})
+
+
+def _threads(members: int) -> int:
+    """How many gather and learn: one gathers while one learns, and then the members of a network share what there are,
+    as many as a product of matrices would take at most."""
+    return 1 if members == 1 else min(1 + members, torch.get_num_threads())
 
 
 def _joined(batches: list[dict[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from handeye.qtopt.bellman import clip_targets, state_values, values_in_turn
 from handeye.qtopt.cem import MaximiserConfig
 from handeye.qtopt.members import Members, members_of
 from handeye.qtopt.mirror import batch_in_mirror
-from handeye.qtopt.networks import QNetwork, known_of, theta_of, to_inputs
+from handeye.qtopt.networks import Inputs, QNetwork, known_of, theta_of, to_inputs
 from handeye.rollout import BatchedEnv, episodes
 from handeye.types import Episode, Observation, Policy
 
@@ -214,15 +214,45 @@ def optimisers(net: nn.Module, config: LearnConfig) -> list[torch.optim.Optimize
     return [torch.optim.AdamW(net.parameters(), rate, weight_decay=decay, fused=True)]
 
 
+class Lesson(NamedTuple):
+    """N observations, actions (N, 8) taken there and what Q should be (N,); and what the simulator knows, or None."""
+
+    inputs: Inputs
+    action: Tensor
+    target: Tensor
+    known: Tensor | None
+
+
+def _loss(net: Any, lesson: Lesson, sight_alone: bool) -> tuple[Tensor, dict[str, float]]:
+    """What a network's weights should make less, and figures about it."""
+    with low_precision(lesson.target.device):
+        encoding, seen = net.encode(lesson.inputs)
+        logits = net.score(encoding, lesson.action[:, None])[:, 0].float()
+    task = nn.functional.binary_cross_entropy_with_logits(logits, lesson.target)
+    values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": lesson.target.mean().item()}
+    if seen is None or lesson.known is None:
+        return task, values
+    sight = perception_loss(seen.float(), theta_of(lesson.known, net.config))
+    return sight if sight_alone else task + net.config.beta * sight, values | {"l_p": sight.item()}
+
+
+Each = Callable[[Callable[[Learner], Any], Sequence[Learner]], Iterable[Any]]
+"""What asks for something of each of several learners, as `map` does one after the other."""
+
+
 class QLearner:
     """Fits Q to labels by cross-entropy, Θ̂ to what the simulator knows, and averages the weights."""
 
     def __init__(
-        self, net: Any, average: Any, lagged: Any, bounds: ActionBounds, config: LearnConfig, lag: int
+        self, net: Any, average: Any, lagged: Any, bounds: ActionBounds, config: LearnConfig, lag: int, each: Each = map
     ) -> None:
-        """`average` and `lagged` have the shape of `net`."""
-        self.net, self.lagged, self.bounds, self.config, self.lag = net, lagged, bounds, config, lag
-        self.learner = Learner(net, average, optimisers(net, config))
+        """`average` and `lagged` have the shape of `net`; members share nothing, so `each` may do them side by side."""
+        self.net, self.average, self.lagged, self.bounds, self.config, self.lag = (
+            net, average, lagged, bounds, config, lag
+        )  # fmt: skip
+        pairs = zip(members_of(net), members_of(average), strict=True)
+        self.learners = [Learner(member, its_average, optimisers(member, config)) for member, its_average in pairs]
+        self.each = each
         lagged.load_state_dict(net.state_dict())
         for part in (average, lagged):
             part.eval().requires_grad_(False)
@@ -234,32 +264,31 @@ class QLearner:
         Returns the losses and what Q says on average; of several members, the means over them.
         """
         self.net.train()
-        device = device_of(self.net)
-        inputs, target = to_inputs(batch["observation"], device), torch.as_tensor(batch["target"], device=device)
-        action = for_network(torch.as_tensor(batch["action"], device=device), self.bounds)
+        lesson, rate = self._lesson(batch), max(self.config.average_rate, 1 / (1 + self.done))
 
-        def loss_of(member: Any) -> tuple[Tensor, dict[str, float]]:
-            with low_precision(device):
-                encoding, seen = member.encode(inputs)
-                logits = member.score(encoding, action[:, None])[:, 0].float()
-            task = nn.functional.binary_cross_entropy_with_logits(logits, target)
-            values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": target.mean().item()}
-            if seen is None:
-                return task, values
-            sight = perception_loss(seen.float(), theta_of(known_of(batch["observation"], device), member.config))
-            return sight if sight_alone else task + member.config.beta * sight, values | {"l_p": sight.item()}
+        def teach(learner: Learner) -> dict[str, float]:
+            loss, measured = _loss(learner.net, lesson, sight_alone)
+            learner.update(loss, scale, rate)
+            return measured
 
-        losses, measured = zip(*map(loss_of, members_of(self.net)), strict=True)
-        self.learner.update(sum(losses), scale, max(self.config.average_rate, 1 / (1 + self.done)))
+        measured = list(self.each(teach, self.learners))
         self.done += 1
         if self.done % self.lag == 0:
-            self.lagged.load_state_dict(self.learner.average.state_dict())
+            self.lagged.load_state_dict(self.average.state_dict())
         return means(measured)
 
+    def _lesson(self, batch: dict[str, Any]) -> Lesson:
+        device, seen = device_of(self.net), batch["observation"]
+        action = for_network(torch.as_tensor(batch["action"], device=device), self.bounds)
+        known = known_of(seen, device) if "objects" in seen else None
+        return Lesson(to_inputs(seen, device), action, torch.as_tensor(batch["target"], device=device), known)
+
     def state(self) -> Tree:
-        return self.learner.state() | {"lagged": self.lagged.state_dict(), "done": self.done}
+        members = [learner.state() for learner in self.learners]
+        return {"members": members, "lagged": self.lagged.state_dict(), "done": self.done}
 
     def load_state(self, state: Tree) -> None:
-        self.learner.load_state(state)
+        for learner, own in zip(self.learners, state["members"], strict=True):
+            learner.load_state(own)
         self.lagged.load_state_dict(state["lagged"])
         self.done = state["done"]
