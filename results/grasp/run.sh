@@ -19,9 +19,12 @@ for seed in 0 1 2; do
   for name in grasp-state grasp-quick grasp grasp-pixels; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
-  # An eighth less.
+  # One network, an eighth less.
   study "grasp-560-seed$seed" grasp-pixels --run.rounds 560 --seed "$seed"
 done
+
+# Averages that follow as slowly as one network's, and half as many rounds again.
+study grasp-384-seed0 grasp --run.rounds 384 --learn.average-rate 0.005
 
 # The paper's camera.
 study grasp-shoulder-seed0 grasp-shoulder --seed 0
