@@ -149,7 +149,7 @@ def pipeline() -> dict[str, Any]:
     learnt = run.updates * config.learn.batch * len(late) / total
     note = f"{learnt / config.learn.reuse:.0f} labelled and {learnt:.0f} learnt a second; share of time: "
     note += ", ".join(f"{name.removesuffix('_s')} {100 * share:.0f} %" for name, share in spent.items())
-    note += " (of one core, learning on another; whoever is free labels; wait: the learner's)"
+    note += " (of one core; learning has the other, then both; whoever is free labels; wait: the learner's)"
     return {"value": frames / total, "unit": "frames/s", "floor": None, "peer": None, "peer_value": None, "note": note}
 
 
