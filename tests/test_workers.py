@@ -241,17 +241,17 @@ def test_scripted_and_guided_episodes_alone_are_learnt_from_if_asked():
     assert "own_success" not in values and not same(one, runner())
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_an_interrupted_run_goes_on_exactly(tmp_path, on_disk):
-    whole = runner(tmp_path / "whole" if on_disk else None)
-    stopped = runner(tmp_path / "part" if on_disk else None)
+@pytest.mark.parametrize(("on_disk", "members"), [(False, 1), (True, 1), (True, 2)])
+def test_an_interrupted_run_goes_on_exactly(tmp_path, on_disk, members):
+    whole = runner(tmp_path / "whole" if on_disk else None, members)
+    stopped = runner(tmp_path / "part" if on_disk else None, members)
     for one, rounds in ((whole, 6), (stopped, 4)):
         for _ in range(rounds):
             one.step()
     saved = copy.deepcopy(stopped.state())
     # What the killed process still did is done again.
     stopped.step()
-    again = runner(tmp_path / "part" if on_disk else None)
+    again = runner(tmp_path / "part" if on_disk else None, members)
     again.load_state(saved)
     while again.done < again.steps:
         again.step()
