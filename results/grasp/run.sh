@@ -50,6 +50,9 @@ study members-short grasp-pixels --members 2 --run.rounds 220
 # Two at once, for as long as 190 rounds of one.
 study quick-together grasp-quick --members 2 --together --run.rounds 136
 
+# One network whose averages follow as fast as those of two.
+study quick-fast-averages-seed2 grasp-quick --run.rounds 150 --learn.average-rate 0.02 --seed 2
+
 # One change each, all asked once.
 once() { study "$1" grasp-pixels "${quick[@]}" --no-both-ways "${@:2}"; }
 once quick-once
