@@ -215,24 +215,25 @@ def optimisers(net: nn.Module, config: LearnConfig) -> list[torch.optim.Optimize
 
 
 class Lesson(NamedTuple):
-    """N observations, actions (N, 8) taken there and what Q should be (N,); and what the simulator knows, or None."""
+    """N observations, and as a network takes them; actions (N, 8) taken there, and what Q should be (N,)."""
 
+    observation: Observation
     inputs: Inputs
     action: Tensor
     target: Tensor
-    known: Tensor | None
 
 
 def _loss(net: Any, lesson: Lesson, sight_alone: bool) -> tuple[Tensor, dict[str, float]]:
     """What a network's weights should make less, and figures about it."""
-    with low_precision(lesson.target.device):
+    device = lesson.target.device
+    with low_precision(device):
         encoding, seen = net.encode(lesson.inputs)
         logits = net.score(encoding, lesson.action[:, None])[:, 0].float()
     task = nn.functional.binary_cross_entropy_with_logits(logits, lesson.target)
     values = {"l_q": task.item(), "q_mean": logits.sigmoid().mean().item(), "target": lesson.target.mean().item()}
-    if seen is None or lesson.known is None:
+    if seen is None:
         return task, values
-    sight = perception_loss(seen.float(), theta_of(lesson.known, net.config))
+    sight = perception_loss(seen.float(), theta_of(known_of(lesson.observation, device), net.config))
     return sight if sight_alone else task + net.config.beta * sight, values | {"l_p": sight.item()}
 
 
@@ -247,12 +248,10 @@ class QLearner:
         self, net: Any, average: Any, lagged: Any, bounds: ActionBounds, config: LearnConfig, lag: int, each: Each = map
     ) -> None:
         """`average` and `lagged` have the shape of `net`; members share nothing, so `each` may do them side by side."""
-        self.net, self.average, self.lagged, self.bounds, self.config, self.lag = (
-            net, average, lagged, bounds, config, lag
-        )  # fmt: skip
+        self.net, self.average, self.lagged = net, average, lagged
+        self.bounds, self.config, self.lag, self.each = bounds, config, lag, each
         pairs = zip(members_of(net), members_of(average), strict=True)
         self.learners = [Learner(member, its_average, optimisers(member, config)) for member, its_average in pairs]
-        self.each = each
         lagged.load_state_dict(net.state_dict())
         for part in (average, lagged):
             part.eval().requires_grad_(False)
@@ -280,8 +279,7 @@ class QLearner:
     def _lesson(self, batch: dict[str, Any]) -> Lesson:
         device, seen = device_of(self.net), batch["observation"]
         action = for_network(torch.as_tensor(batch["action"], device=device), self.bounds)
-        known = known_of(seen, device) if "objects" in seen else None
-        return Lesson(to_inputs(seen, device), action, torch.as_tensor(batch["target"], device=device), known)
+        return Lesson(seen, to_inputs(seen, device), action, torch.as_tensor(batch["target"], device=device))
 
     def state(self) -> Tree:
         members = [learner.state() for learner in self.learners]
