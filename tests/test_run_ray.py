@@ -98,7 +98,7 @@ def test_labels_are_the_same_from_any_number_of_updaters(cluster):
         local.step()
     average, lagged = opinionated(1), opinionated(2)
     rngs = [np.random.default_rng(seed) for seed in range(5)]
-    samples = [(UPDATER.sample(local.off, 16, rng), rng) for rng in rngs]
+    samples = [(UPDATER.sample(local.off, 16, rng, 1), rng) for rng in rngs]
     for batch, _ in samples:
         # No label shall be cut off at 0.
         batch["reward"] += 0.1

@@ -127,7 +127,7 @@ def test_the_supervised_rival_is_taught_outcomes():
     replay.add(given + own)
     updater = BellmanUpdater(BOUNDS, LabelConfig(objective="outcome"))
     rng = np.random.default_rng(0)
-    sample = updater.sample(replay, 64, rng)
+    sample = updater.sample(replay, 64, rng, 1)
     labelled, clipped = updater.label(net_of(), net_of(), (sample, rng))
     assert np.array_equal(labelled["target"], sample["outcome"]) and labelled["target"].any() and clipped == 0
 
@@ -223,7 +223,7 @@ def test_the_learner_labels_while_others_still_collect():
             free.set()
         return label_all(average, lagged, samples)
 
-    updater = SimpleNamespace(sample=UPDATER.sample, label_all=label)
+    updater = SimpleNamespace(sample=UPDATER.sample, label_all=label, config=UPDATER.config)
     one.workers = Workers(SimpleNamespace(collect=slow), updater)
     while one.done < one.steps:
         one.step()
@@ -231,6 +231,26 @@ def test_the_learner_labels_while_others_still_collect():
     while other.done < other.steps:
         other.step()
     assert free.is_set() and same(one, other)
+
+
+def test_targets_look_far_ahead_at_first():
+    one, other, asked = runner(far_rounds=2), runner(far_rounds=4, far_steps=1), set()
+
+    def sample(replay, count, rng, steps):
+        asked.add((one.done, steps))
+        return UPDATER.sample(replay, count, rng, steps)
+
+    updater = SimpleNamespace(sample=sample, label_all=UPDATER.label_all, config=UPDATER.config)
+    one.workers = one.workers._replace(updater=updater)
+    for each in (one, other):
+        while each.done < each.steps:
+            each.step()
+    # A round makes the labels of the next; the first two rounds learn nothing, and the next two look far.
+    assert asked == {(1, 3), (2, 3), (3, 1), (4, 1), (5, 1)}
+    near = runner()
+    while near.done < near.steps:
+        near.step()
+    assert same(other, near) and not same(one, near)
 
 
 def test_scripted_and_guided_episodes_alone_are_learnt_from_if_asked():
@@ -283,7 +303,16 @@ def test_learning_to_pick_from_chance_and_a_guide():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rounds": 0}, {"scripted": 1.5}, {"first_rounds": 9}, {"sight_rounds": 5}, {"guided_over": 0}]
+    "wrong",
+    [
+        {"rounds": 0},
+        {"scripted": 1.5},
+        {"first_rounds": 9},
+        {"sight_rounds": 5},
+        {"far_rounds": 5},
+        {"far_steps": 0},
+        {"guided_over": 0},
+    ],
 )
 def test_runs_that_make_no_sense_are_refused(wrong):
     with pytest.raises(Misuse, match=next(iter(wrong))):

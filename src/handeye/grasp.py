@@ -150,7 +150,9 @@ def _shape(config: GraspLearning) -> dict[str, Any]:
 
 def _runner(config: GraspLearning, net: Any, seed: int, memory: Path, crew: Crew | None) -> LocalRunner:
     """The rounds of one training; the workers of a `crew` have processes of their own."""
-    make, seen = partial(_collector, config, seed), fields(config.observed)
+    # Beside the learner all cores are shared fairly, and before its first update one would be idle; a crew has a core
+    # for each.
+    make, seen = partial(_collector, config, seed, 1 if crew else 0), fields(config.observed)
     updater = BellmanUpdater(config.bounds, config.labels)
     everyone = config.run.environments
     collector, labeller = _ray().spread(crew, make, everyone, updater) if crew else (make(slice(0, everyone)), updater)
@@ -167,9 +169,8 @@ def _ray() -> ModuleType:
     return run_ray
 
 
-def _collector(config: GraspLearning, seed: int, share: slice) -> Collector:
+def _collector(config: GraspLearning, seed: int, threads: int, share: slice) -> Collector:
     """The collector of a share of the environments, whose episodes no other share sees."""
-    threads = 1 if config.run.overlap else 0
     env = GraspVectorEnv(share.stop - share.start, config.observed, "disabled", threads=threads)
     policies = GUIDES["scripted"], GUIDES[config.guide]
     return Collector(env, *policies, config.bounds, config.collecting, config.noise, seed + share.start * 2**32)

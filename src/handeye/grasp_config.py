@@ -151,8 +151,9 @@ def control_of(config: GraspLearning) -> GraspLearning | None:
     if not prior.rounds:
         return None
     first = min(config.run.first_rounds, prior.rounds)
+    far = min(config.run.far_rounds, prior.rounds - first)
     run = dataclasses.replace(
-        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0
+        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0, far_rounds=far
     )
     net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
     return dataclasses.replace(

@@ -44,7 +44,7 @@ class Labelling(Protocol):
     @property
     def config(self) -> LabelConfig: ...
 
-    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, /) -> dict[str, Any]: ...
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, steps: int, /) -> dict[str, Any]: ...
 
     def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]: ...
 
@@ -68,10 +68,11 @@ class Gathered(NamedTuple):
 
 
 class Unlabelled(NamedTuple):
-    """A round's samples to label: how many steps of each come from which memory, and the randomness of each sample,
-    numbered. Whoever is free takes the next."""
+    """A round's samples to label: how many steps of each come from which memory, how many steps ahead they look, and
+    the randomness of each sample, numbered. Whoever is free takes the next."""
 
     parts: list[tuple[FrameReplay, int]]
+    ahead: int
     rngs: Iterator[tuple[int, np.random.Generator]]
 
 
@@ -87,6 +88,10 @@ class RunConfig:
     """Rounds before the first update, scripted and guided."""
     sight_rounds: int = 0
     """Rounds after the first ones in which Θ̂ alone is learnt, by L_p: Q is not fitted to what is not yet seen."""
+    far_rounds: int = 0
+    far_steps: int = 3
+    """Rounds after the first ones in which the value is asked for so many steps ahead; then `labels.steps`. What nobody
+    has tried yet is overestimated, and sooner corrected from farther."""
     environments: int = 48
     updates: int = 20
     """Of the learner in each round after the first ones."""
@@ -115,7 +120,8 @@ class RunConfig:
         need(self, ("rounds", "environments"), 1, 1_000_000_000)
         need(self, ("off_frames", "on_frames"), 2, 1_000_000_000)
         need(self, ("first_rounds",), 1, self.rounds)
-        need(self, ("sight_rounds",), 0, self.rounds - self.first_rounds)
+        need(self, ("sight_rounds", "far_rounds"), 0, self.rounds - self.first_rounds)
+        need(self, ("far_steps",), 1, 1_000_000)
         need(self, ("updates", "evaluate_every"), 0, 1_000_000)
         need(self, ("scripted_first", "scripted", "guided_start", "guided_end"), 0, 1)
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
@@ -242,9 +248,11 @@ class LocalRunner:
 
     def _unlabelled(self) -> Unlabelled:
         """Samples for the next round's updates; none before the last of the first rounds."""
-        parts = self._parts() if self.done - self.config.first_rounds >= -1 else []
+        learnt = self.done + 1 - self.config.first_rounds
+        parts = self._parts() if learnt >= 0 else []
         count = -(-self.config.updates // self.learner.config.reuse) if parts else 0
-        return Unlabelled(parts, enumerate(np.random.default_rng([self.seed, self.done, 1]).spawn(count)))
+        ahead = self.config.far_steps if learnt < self.config.far_rounds else self.workers.updater.config.steps
+        return Unlabelled(parts, ahead, enumerate(np.random.default_rng([self.seed, self.done, 1]).spawn(count)))
 
     def _label(self, unlabelled: Unlabelled) -> dict[int, Label]:
         """Labels of the samples that nobody else has taken."""
@@ -253,7 +261,8 @@ class LocalRunner:
         def samples() -> Iterator[Sample]:
             for number, rng in unlabelled.rngs:
                 taken.append(number)
-                yield _joined([self.workers.updater.sample(*part, rng) for part in unlabelled.parts]), rng
+                steps = [self.workers.updater.sample(*part, rng, unlabelled.ahead) for part in unlabelled.parts]
+                yield _joined(steps), rng
 
         labels = self.workers.updater.label_all(self.acting, self.judging, samples())
         return dict(zip(taken, labels, strict=True))

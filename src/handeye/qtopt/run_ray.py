@@ -133,9 +133,9 @@ class Updaters:
         self.updater, self.bounds, self.config = updater, updater.bounds, updater.config
         self.actors = [_begin(_Labelling, updater) for _ in range(count)]
 
-    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, /) -> dict[str, Any]:
-        """`count` steps to label."""
-        return self.updater.sample(replay, count, rng)
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, steps: int, /) -> dict[str, Any]:
+        """`count` steps to label, by the value so many `steps` ahead."""
+        return self.updater.sample(replay, count, rng, steps)
 
     def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample], /) -> list[Label]:
         """Labels of each sample, in their order."""

@@ -143,9 +143,9 @@ class BellmanUpdater:
     bounds: ActionBounds
     config: LabelConfig
 
-    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator) -> dict[str, Any]:
-        """`count` steps to label."""
-        return replay.sample(count, rng, self.config.discount, self.config.steps, self.config.rewarded)
+    def sample(self, replay: FrameReplay, count: int, rng: np.random.Generator, steps: int) -> dict[str, Any]:
+        """`count` steps to label, by the value so many `steps` ahead."""
+        return replay.sample(count, rng, self.config.discount, steps, self.config.rewarded)
 
     def label_all(self, average: QNetwork, lagged: QNetwork, samples: Iterable[Sample]) -> list[Label]:
         """Labels of each sample."""
