@@ -19,6 +19,7 @@ for seed in 0 1 2; do
   for name in grasp-state grasp-quick grasp grasp-pixels; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
+  study "grasp-quick-190-seed$seed" grasp-pixels --run.rounds 190 --run.updates 45 --seed "$seed"
   # One network, an eighth less.
   study "grasp-560-seed$seed" grasp-pixels --run.rounds 560 --seed "$seed"
 done
@@ -48,10 +49,16 @@ study steps-3 grasp-pixels "${quick[@]}" --labels.steps 3
 # Two of a third of the rounds, in the time of one.
 study members-short grasp-pixels --members 2 --run.rounds 220
 # Two at once, for as long as 190 rounds of one.
-study quick-together grasp-quick --members 2 --together --run.rounds 136
+study quick-together grasp-pixels --run.updates 45 --members 2 --together --run.rounds 136
 
-# One network whose averages follow as fast as those of two.
-study quick-fast-averages-seed2 grasp-quick --run.rounds 150 --learn.average-rate 0.02 --seed 2
+# One network whose averages follow as fast as those of two; the same with slow ones, and looking far at first.
+study quick-fast-averages-seed2 grasp-pixels --run.rounds 150 --run.updates 45 --learn.average-rate 0.02 --seed 2
+study quick-near-seed2 grasp-pixels --run.rounds 150 --run.updates 45 --seed 2
+study quick-far-seed2 grasp-pixels --run.rounds 150 --run.updates 45 --run.far-rounds 51 --seed 2
+study quick-far-120 grasp-pixels --run.rounds 120 --run.updates 45 --run.far-rounds 41
+# Two networks, looking far at first.
+study grasp-far-seed0 grasp --run.far-rounds 40
+study grasp-far-90 grasp --run.rounds 90 --run.far-rounds 40
 
 # One change each, all asked once.
 once() { study "$1" grasp-pixels "${quick[@]}" --no-both-ways "${@:2}"; }
