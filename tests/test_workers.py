@@ -311,6 +311,7 @@ def test_learning_to_pick_from_chance_and_a_guide():
         {"sight_rounds": 5},
         {"far_rounds": 5},
         {"far_steps": 0},
+        {"far_steps": 2},
         {"guided_over": 0},
     ],
 )

@@ -153,8 +153,9 @@ def control_of(config: GraspLearning) -> GraspLearning | None:
     first = min(config.run.first_rounds, prior.rounds)
     far = min(config.run.far_rounds, prior.rounds - first)
     run = dataclasses.replace(
-        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0, far_rounds=far
-    )
+        config.run, rounds=prior.rounds, updates=prior.updates, first_rounds=first, sight_rounds=0, far_rounds=far,
+        far_steps=config.run.far_steps if far else RunConfig.far_steps,
+    )  # fmt: skip
     net = dataclasses.replace(config.net, sight=usual.sight, channels=usual.channels, beta=usual.beta)
     return dataclasses.replace(
         config.alone, network="state", net=net, run=run, learn=prior.learn, prior=PriorConfig(), both_ways=False

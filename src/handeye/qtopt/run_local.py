@@ -122,6 +122,8 @@ class RunConfig:
         need(self, ("first_rounds",), 1, self.rounds)
         need(self, ("sight_rounds", "far_rounds"), 0, self.rounds - self.first_rounds)
         need(self, ("far_steps",), 1, 1_000_000)
+        if self.far_steps != RunConfig.far_steps and not self.far_rounds:
+            raise Misuse(f"far_steps says nothing without far_rounds, got {self.far_steps}")
         need(self, ("updates", "evaluate_every"), 0, 1_000_000)
         need(self, ("scripted_first", "scripted", "guided_start", "guided_end"), 0, 1)
         need(self, ("on_policy_start", "on_policy_end"), 0, 1)
@@ -221,6 +223,11 @@ class LocalRunner:
         return values | {"frames": float(self.off.added + self.on.added)} | self.figures
 
     @property
+    def after(self) -> int:
+        """Rounds done since the first ones: in those, less than 0."""
+        return self.done - self.config.first_rounds
+
+    @property
     def must_save(self) -> bool:
         """Whether the last saved state could not be gone on from exactly after another round."""
         return any(memory.must_save(self.round_frames) for memory in (self.off, self.on))
@@ -234,24 +241,24 @@ class LocalRunner:
 
     def _gather(self, unlabelled: Unlabelled) -> Gathered:
         """A round of episodes, then labels, unless the learner is done first and has made them."""
-        after, started = self.done - self.config.first_rounds, time.perf_counter()
-        given, own = self._collect(after) if self.config.collect else ([], [])
+        started = time.perf_counter()
+        given, own = self._collect() if self.config.collect else ([], [])
         collected = time.perf_counter()
         labels = self._label(unlabelled)
         return Gathered(given, own, labels, collected - started, time.perf_counter() - collected)
 
-    def _collect(self, after: int) -> tuple[list[Episode], list[Episode]]:
-        """A round of episodes, so many rounds after the first ones: given ones, and the learner's own."""
+    def _collect(self) -> tuple[list[Episode], list[Episode]]:
+        """A round of episodes: given ones, and the learner's own."""
         first = self.config.scripted_first, 1 - self.config.scripted_first
-        shares = first if after < 0 else (self.config.scripted, self.guided(after))
+        shares = first if self.after < 0 else (self.config.scripted, self.guided(self.after))
         return self.workers.collector.collect(self.acting, Exploration(*shares), self.done)
 
     def _unlabelled(self) -> Unlabelled:
         """Samples for the next round's updates; none before the last of the first rounds."""
-        learnt = self.done + 1 - self.config.first_rounds
-        parts = self._parts() if learnt >= 0 else []
+        then = self.after + 1
+        parts = self._parts() if then >= 0 else []
         count = -(-self.config.updates // self.learner.config.reuse) if parts else 0
-        ahead = self.config.far_steps if learnt < self.config.far_rounds else self.workers.updater.config.steps
+        ahead = self.config.far_steps if then < self.config.far_rounds else self.workers.updater.config.steps
         return Unlabelled(parts, ahead, enumerate(np.random.default_rng([self.seed, self.done, 1]).spawn(count)))
 
     def _label(self, unlabelled: Unlabelled) -> dict[int, Label]:
@@ -281,7 +288,7 @@ class LocalRunner:
     def _parts(self) -> list[tuple[FrameReplay, int]]:
         """How many steps of a sample come from which memory: none from one that is empty."""
         batch = self.learner.config.batch
-        share = self.on_share(max(self.done - self.config.first_rounds, 0)) if len(self.on) else 0.0
+        share = self.on_share(max(self.after, 0)) if len(self.on) else 0.0
         on = round(batch * share)
         return [(replay, count) for replay, count in ((self.off, batch - on), (self.on, on)) if count and len(replay)]
 
@@ -293,11 +300,11 @@ class LocalRunner:
     @property
     def learner_step(self) -> int:
         """Updates before this round."""
-        return max(self.done - self.config.first_rounds, 0) * self.config.updates
+        return max(self.after, 0) * self.config.updates
 
     def _learn(self) -> dict[str, float]:
         """A round's updates. Returns the means of what they measured."""
-        if self.done < self.config.first_rounds or not self.config.updates:
+        if self.after < 0 or not self.config.updates:
             return {}
         if not len(self.labelled):
             raise Misuse("nothing was collected before the first update: give more first_rounds")
@@ -308,9 +315,8 @@ class LocalRunner:
         age = self.learner.done - rows.pop("step").mean()
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
-        after = self.done - self.config.first_rounds
-        scale = cosine(after, max(self.config.rounds - self.config.first_rounds, 1))
-        return self.learner.update(batch, scale, after < self.config.sight_rounds) | {"label_age": float(age)}
+        scale = cosine(self.after, max(self.config.rounds - self.config.first_rounds, 1))
+        return self.learner.update(batch, scale, self.after < self.config.sight_rounds) | {"label_age": float(age)}
 
     def state(self) -> Tree:
         return {
