@@ -13,7 +13,7 @@ from handeye.envs.bin_config import HELD_OUT_MODELS, HELD_OUT_PLACEMENTS, BinCon
 from handeye.envs.grasping import GraspVectorEnv
 from handeye.episodes import read_episodes
 from handeye.errors import Misuse
-from handeye.grasp_config import GraspLearning, PriorConfig, read_config
+from handeye.grasp_config import GraspLearning, PriorConfig, control_of, read_config
 from handeye.metrics import read_rows
 from handeye.nn import weights_of
 from handeye.qtopt.cem import MaximiserConfig
@@ -225,6 +225,14 @@ def test_what_is_no_grasping_checkpoint_is_told(run, capsys):
         grasp_results.load("reach-best")
     assert cli.main(["train", "grasp-state", "--until", "sim"]) == 2
     assert "qtopt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rounds", "far"), [(2, 0), (3, 1), (9, 4)])
+def test_control_looks_far_ahead_as_long_as_it_has_rounds(rounds, far):
+    run = RunConfig(rounds=9, first_rounds=2, far_rounds=4, far_steps=5)
+    config = GraspLearning(net=CompactConfig(sight="bottleneck"), prior=PriorConfig(rounds=rounds), run=run)
+    control = control_of(config)
+    assert (control.run.rounds, control.run.far_rounds) == (rounds, far)
 
 
 def test_configurations_that_fit_nothing_are_refused():
