@@ -19,6 +19,7 @@ for seed in 0 1 2; do
   for name in grasp-state grasp-quick grasp grasp-pixels; do
     study "$name-seed$seed" "$name" --seed "$seed"
   done
+  study "grasp-quick-144-seed$seed" grasp-quick --run.rounds 144 --seed "$seed"
   study "grasp-quick-190-seed$seed" grasp-pixels --run.rounds 190 --run.updates 45 --seed "$seed"
   # One network, an eighth less.
   study "grasp-560-seed$seed" grasp-pixels --run.rounds 560 --seed "$seed"
@@ -58,6 +59,8 @@ study quick-far-seed2 grasp-pixels --run.rounds 150 --run.updates 45 --run.far-r
 study quick-far-120 grasp-pixels --run.rounds 120 --run.updates 45 --run.far-rounds 41
 # Two networks, looking far at first.
 study grasp-far-seed0 grasp --run.far-rounds 40
+study grasp-far-200-seed0 grasp --run.rounds 200 --run.far-rounds 75
+study grasp-far-220-seed1 grasp --run.rounds 220 --run.far-rounds 40 --seed 1
 study grasp-far-90 grasp --run.rounds 90 --run.far-rounds 40
 
 # One change each, all asked once.
