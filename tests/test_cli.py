@@ -404,3 +404,13 @@ def test_the_pictures_of_an_experiment_can_be_written(tmp_path):
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "handeye.cli", "nonsense"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "") and "no command 'nonsense'" in done.stderr
+
+
+def test_what_a_benchmark_notes_is_told_in_full(monkeypatch, capsys):
+    row = {"name": "one", "value": 1.5, "unit": "steps/s", "floor": 3.0, "peer": None, "peer_value": None}
+    monkeypatch.setattr(
+        "handeye.bench.run_benchmarks", lambda names, console: [row | {"note": "of [2] states at once"}]
+    )
+    assert main(["bench", "cem-paper"]) == 0
+    out = capsys.readouterr().out
+    assert "one: of [2] states at once\n" in out and "steps/s" in out

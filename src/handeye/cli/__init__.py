@@ -204,11 +204,13 @@ def _bench(arguments: list[str]) -> int:
 
 
 def _print_benchmarks(figures: list[dict[str, Any]]) -> None:
-    columns = ("name", "value", "unit", "floor", "peer", "peer_value", "note")
-    table = Table(*columns)
+    columns = ("name", "value", "unit", "floor", "peer", "peer_value")
+    table, console = Table(*columns), Console()
     for row in figures:
         table.add_row(*(f"{v:.4g}" if isinstance(v := row[column], float) else str(v or "") for column in columns))
-    Console().print(table)
+    console.print(table)
+    for row in figures:
+        console.print(f"{row['name']}: {row['note']}", markup=False, highlight=False)
 
 
 def _doctor(arguments: list[str]) -> int:
