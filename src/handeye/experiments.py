@@ -125,7 +125,7 @@ EXPERIMENTS = {
     "reach-weak": Experiment("reach", "the same with weaker sight: what fine-tuning mends", "45 min", REACH_WEAK),
     "reach-best": Experiment("reach", "best result on the same trials: keypoints and kinematics", "1 h", REACH_BEST),
     "grasp-state": Experiment(
-        "grasp", "positions of objects instead of pictures: all learns", "15 min", _grasping("STATE")
+        "grasp", "positions of objects instead of pictures: all learns", "7 min", _grasping("STATE")
     ),
     "grasp-quick": Experiment(
         "grasp", "pictures, for a few minutes: better than the script", "10 min", _grasping("QUICK")
