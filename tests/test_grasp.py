@@ -233,6 +233,7 @@ def test_control_looks_far_ahead_as_long_as_it_has_rounds(rounds, far):
     config = GraspLearning(net=CompactConfig(sight="bottleneck"), prior=PriorConfig(rounds=rounds), run=run)
     control = control_of(config)
     assert (control.run.rounds, control.run.far_rounds) == (rounds, far)
+    assert control.run.updates_in(rounds) == (rounds - 2) * config.prior.updates
 
 
 def test_configurations_that_fit_nothing_are_refused():

@@ -35,7 +35,7 @@ def effort(run: GraspRun, row: dict[str, Any], unit: str) -> float:
 def _count(rounds: RunConfig, done: int, unit: str) -> int:
     """Updates or episodes of so many rounds."""
     if unit == UPDATES:
-        return max(done - rounds.first_rounds, 0) * rounds.updates
+        return rounds.updates_in(done)
     return done * rounds.environments
 
 

@@ -90,7 +90,7 @@ def policy_of(name: str) -> Known:
         lambda env, rngs: grasp.greedy(learnt.config, learnt.net),
         replace(learnt.config.env, observe=observe),
         weights_digest(learnt.net),
-        run.updates * (run.rounds - run.first_rounds),
+        run.updates_in(run.rounds),
     )
 
 

@@ -120,7 +120,7 @@ class RunConfig:
         need(self, ("rounds", "environments"), 1, 1_000_000_000)
         need(self, ("off_frames", "on_frames"), 2, 1_000_000_000)
         need(self, ("first_rounds",), 1, self.rounds)
-        need(self, ("sight_rounds", "far_rounds"), 0, self.rounds - self.first_rounds)
+        need(self, ("sight_rounds", "far_rounds"), 0, self.later_rounds)
         need(self, ("far_steps",), 1, 1_000_000)
         if self.far_steps != RunConfig.far_steps and not self.far_rounds:
             raise Misuse(f"far_steps says nothing without far_rounds, got {self.far_steps}")
@@ -130,10 +130,19 @@ class RunConfig:
         need(self, ("guided_over", "on_policy_over"), 0, 1, above=True)
         need_one_of(self, "device", ("cpu", "cuda"))
 
+    @property
+    def later_rounds(self) -> int:
+        """Rounds after the first ones."""
+        return self.rounds - self.first_rounds
+
+    def updates_in(self, done: int) -> int:
+        """Updates in so many rounds."""
+        return max(done - self.first_rounds, 0) * self.updates
+
 
 def on_policy_share(config: RunConfig) -> Schedule:
     """Share of the labelled samples that come from the learner's own episodes, by the rounds since the first."""
-    over = round(config.on_policy_over * (config.rounds - config.first_rounds))
+    over = round(config.on_policy_over * config.later_rounds)
     return linear(config.on_policy_start, config.on_policy_end, max(over, 1))
 
 
@@ -178,8 +187,8 @@ class LocalRunner:
         self.off = self._memory("off", config.off_frames, observation, frames.stored, folder)
         self.on = self._memory("on", config.on_frames, observation, 0, folder)
         self.labelled = _labelled(learn.labelled, observation)
-        after = config.rounds - config.first_rounds
-        self.guided = linear(config.guided_start, config.guided_end, max(round(config.guided_over * after), 1))
+        over = round(config.guided_over * config.later_rounds)
+        self.guided = linear(config.guided_start, config.guided_end, max(over, 1))
         self.on_share = on_policy_share(config)
         self.steps, self.done = config.rounds, 0
         self.figures: dict[str, float] = {}
@@ -295,12 +304,8 @@ class LocalRunner:
     def _row(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Labelled steps as the memory of them holds them, with the update at which they were labelled."""
         seen = {f"seen_{name}": value for name, value in batch.pop("observation").items()}
-        return {**seen, **batch, "step": np.full(len(batch["target"]), self.learner_step, np.float32)}
-
-    @property
-    def learner_step(self) -> int:
-        """Updates before this round."""
-        return max(self.after, 0) * self.config.updates
+        before = self.config.updates_in(self.done)
+        return {**seen, **batch, "step": np.full(len(batch["target"]), before, np.float32)}
 
     def _learn(self) -> dict[str, float]:
         """A round's updates. Returns the means of what they measured."""
@@ -315,7 +320,7 @@ class LocalRunner:
         age = self.learner.done - rows.pop("step").mean()
         batch: dict[str, Any] = {"action": rows.pop("action"), "target": rows.pop("target")}
         batch["observation"] = {name.removeprefix("seen_"): value for name, value in rows.items()}
-        scale = cosine(self.after, max(self.config.rounds - self.config.first_rounds, 1))
+        scale = cosine(self.after, max(self.config.later_rounds, 1))
         return self.learner.update(batch, scale, self.after < self.config.sight_rounds) | {"label_age": float(age)}
 
     def state(self) -> Tree:
